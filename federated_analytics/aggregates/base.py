@@ -1,0 +1,60 @@
+"""What every aggregate is: a commutative monoid of numbers that knows its support."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import pkgutil
+from abc import ABC, abstractmethod
+from functools import cache
+from typing import Any, Self
+
+STAYS = {"stays": True}
+"""Metadata of a dataclass field that the policy reads and that never travels."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Aggregate(ABC):
+    """Sufficient statistics that merge exactly: associative, commutative, with an identity.
+
+    Subclasses are frozen dataclasses of numbers and tuples. Fields marked `STAYS` are seen by
+    the site's policy and are never encoded for the wire.
+    """
+
+    @classmethod
+    @abstractmethod
+    def zero(cls) -> Self:
+        """The identity of `merge`: what a site without any person holds."""
+
+    @abstractmethod
+    def merge(self, other: Self) -> Self:
+        """The aggregate of both sets of persons, which must not overlap."""
+
+    @property
+    @abstractmethod
+    def support(self) -> tuple[int, ...]:
+        """Persons behind each released number, one count a number; 0 where nobody is."""
+
+    def guarded(self, min_count: int) -> Self | None:
+        """This aggregate with no number that rests on 1 … min_count-1 persons.
+
+        Returns None when it cannot be had: the aggregate is then withheld whole.
+        """
+        return None if any(0 < n < min_count for n in self.support) else self
+
+
+@cache
+def aggregate_types() -> dict[str, type[Aggregate]]:
+    """Every aggregate of this folder by class name: a file here is an aggregate."""
+    package = importlib.import_module(__package__ or "")
+    found: dict[str, type[Aggregate]] = {}
+    for module_info in pkgutil.iter_modules(package.__path__):
+        module = importlib.import_module(f"{package.__name__}.{module_info.name}")
+        for value in vars(module).values():
+            if _is_concrete(value) and value.__module__ == module.__name__:
+                found[value.__name__] = value
+    return dict(sorted(found.items()))
+
+
+def _is_concrete(value: Any) -> bool:
+    return isinstance(value, type) and issubclass(value, Aggregate) and value is not Aggregate

@@ -1,0 +1,192 @@
+"""Persons, records, missing, mean, spread and confidence interval of numeric features."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Literal
+
+import sqlalchemy as sa
+
+from federated_analytics.aggregates.base import Aggregate
+from federated_analytics.aggregates.count import Count
+from federated_analytics.aggregates.moments import Moments
+from federated_analytics.aggregates.records import Records
+from federated_analytics.aggregates.table import Key, Strata, Table
+from federated_analytics.analyses.base import (
+    Analysis,
+    Context,
+    Estimate,
+    FeatureQuery,
+    Merged,
+    Row,
+    grouped,
+    number,
+    percentage,
+    sites_behind,
+    strata_in,
+    strata_of,
+)
+from federated_analytics.omop.frame import Frame, FrameColumn
+
+CONFIDENCE = 0.95
+
+
+EstimateName = Literal[
+    "count",
+    "count_records",
+    "count_missing",
+    "percentage_missing",
+    "mean",
+    "sd",
+    "variance",
+    "sum",
+    "coefficient_of_variation",
+    "conf_low",
+    "conf_high",
+]
+
+
+class SummaryQuery(FeatureQuery):
+    """`estimates` keeps only those in the result; all of them where left out."""
+
+    kind: Literal["summary"] = "summary"
+    estimates: tuple[EstimateName, ...] = ()
+
+
+class Summary(Analysis):
+    """Mean, standard deviation and what stands beside them in a paper's first table.
+
+    Exact: merged from centred moments, so it equals the pooled answer up to floating point.
+    The confidence interval of the mean is Student's, at 95 %.
+    """
+
+    kind = "summary"
+    query_type = SummaryQuery
+    leaves = (
+        "for each stratum and feature: persons with a value, without one, records, the "
+        "mean and the sum of squared deviations from it"
+    )
+    feature_types = frozenset({"numeric"})
+
+    def select(self, query: SummaryQuery, frame: Frame) -> list[sa.Select[Any]]:
+        columns: list[sa.ColumnElement[Any]] = []
+        for i, name in enumerate(query.features):
+            columns += _columns(frame.columns[name], i)
+        return [grouped(frame, query.by, [sa.func.count().label("persons"), *columns])]
+
+    def collect(
+        self, query: SummaryQuery, frame: Frame, results: Sequence[Sequence[Row]]
+    ) -> Table:
+        table: dict[Key, Aggregate] = {}
+        for row in results[0]:
+            strata = strata_of(row, query.by)
+            for i, name in enumerate(query.features):
+                n = row[f"n_{i}"]
+                records = row.get(f"records_{i}", n) or 0
+                table[Key(strata, name, "", "moments")] = _moments(row, i)
+                table[Key(strata, name, "", "missing")] = Count(row["persons"] - n)
+                table[Key(strata, name, "", "records")] = Records(int(records), n)
+        return table
+
+    def finalize(
+        self, query: SummaryQuery, cells: Mapping[Key, Merged], context: Context
+    ) -> Iterable[Estimate]:
+        for strata in strata_in(cells):
+            for name in query.features:
+                moments = cells.get(Key(strata, name, "", "moments"))
+                if moments is None:
+                    continue
+                for estimate in (
+                    *_person_estimates(cells, strata, name, moments),
+                    *_moment_estimates(strata, name, moments),
+                ):
+                    if not query.estimates or estimate.name in query.estimates:
+                        yield estimate
+                yield from sites_behind(moments, context, strata, name)
+
+
+def _columns(column: FrameColumn, i: int) -> list[sa.ColumnElement[Any]]:
+    value = sa.cast(column.value, sa.Double)
+    columns: list[sa.ColumnElement[Any]] = [
+        sa.func.count(column.value).label(f"n_{i}"),
+        sa.func.avg(value).label(f"mean_{i}"),
+        sa.func.var_pop(value).label(f"variance_{i}"),
+    ]
+    if column.records is not None:
+        columns.append(sa.func.sum(column.records).label(f"records_{i}"))
+    if _can_be_zero(column):
+        columns.append(sa.func.count().filter(value == 0).label(f"zeros_{i}"))
+        columns.append(sa.func.count().filter(value == 1).label(f"ones_{i}"))
+    return columns
+
+
+def _can_be_zero(column: FrameColumn) -> bool:
+    bounds = column.feature.range
+    # A flat table's values are not held to the plausible range.
+    return bounds is None or column.records is None or bounds[0] <= 0 <= bounds[1]
+
+
+def _moments(row: Row, i: int) -> Moments:
+    n = row[f"n_{i}"]
+    if not n:
+        return Moments.zero()
+    zeros, ones = row.get(f"zeros_{i}", 0), row.get(f"ones_{i}", 0)
+    groups = [n - zeros] + ([zeros] if zeros + ones == n else [])
+    fewest = min((group for group in groups if group), default=0)
+    return Moments(n, float(row[f"mean_{i}"]), float(row[f"variance_{i}"]) * n, fewest)
+
+
+def _person_estimates(
+    cells: Mapping[Key, Merged], strata: Strata, name: str, moments: Merged
+) -> Iterable[Estimate]:
+    missing = cells.get(Key(strata, name, "", "missing"))
+    records = cells.get(Key(strata, name, "", "records"))
+    state = moments.value
+    n = str(state.n) if isinstance(state, Moments) else moments.shown_as
+    yield Estimate(strata, name, "count", "integer", n)
+    held = records.value if records else None
+    text = str(held.records) if isinstance(held, Records) and state is not None else "-"
+    yield Estimate(strata, name, "count_records", "integer", text)
+    gone = missing.value if missing else None
+    text = str(gone.persons) if isinstance(gone, Count) else missing.shown_as if missing else "-"
+    yield Estimate(strata, name, "count_missing", "integer", text)
+    share = "-"
+    if isinstance(gone, Count) and isinstance(state, Moments):
+        whole = Merged(Count(gone.persons + state.n), 0)
+        share = percentage(missing, whole)
+    yield Estimate(strata, name, "percentage_missing", "percentage", share)
+
+
+def _moment_estimates(strata: Strata, name: str, merged: Merged) -> Iterable[Estimate]:
+    state = merged.value
+    values = dict.fromkeys(_MOMENT_ESTIMATES, "-")
+    if isinstance(state, Moments):
+        low, high = confidence_interval(state)
+        cv = state.sd / state.mean if state.n and state.mean else math.nan
+        mean = state.mean if state.n else math.nan
+        numbers = (mean, state.sd, state.variance, state.total, cv, low, high)
+        values = dict(zip(_MOMENT_ESTIMATES, map(number, numbers), strict=True))
+    for estimate, text in values.items():
+        yield Estimate(strata, name, estimate, "numeric", text)
+
+
+_MOMENT_ESTIMATES = (
+    "mean",
+    "sd",
+    "variance",
+    "sum",
+    "coefficient_of_variation",
+    "conf_low",
+    "conf_high",
+)
+
+
+def confidence_interval(state: Moments) -> tuple[float, float]:
+    """Student's 95 % interval of the mean; NaN below two persons."""
+    if state.n < 2:
+        return math.nan, math.nan
+    from scipy.special import stdtrit
+
+    half = float(stdtrit(state.n - 1, (1 + CONFIDENCE) / 2)) * state.sd / math.sqrt(state.n)
+    return state.mean - half, state.mean + half

@@ -1,0 +1,193 @@
+"""A connection to a site's PostgreSQL, and what its refusals mean without their text."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import exc
+from sqlalchemy.engine import URL, make_url
+
+from federated_analytics.errors import (
+    ConfigError,
+    DatabaseError,
+    DatabaseRefused,
+    DatabaseTimeout,
+    DatabaseUnreachable,
+    FederatedAnalyticsError,
+    MissingColumn,
+    MissingGrant,
+    MissingTable,
+    NotNumeric,
+    UnsupportedCdm,
+)
+from federated_analytics.omop.tables import Cdm
+
+CONNECT_SECONDS = 10
+WORK_MEMORY = "128MB"
+"""Memory of one sort or hash in the database; enough that a frame of 1,000,000 persons fits."""
+
+READABLE_CDM = ("5.3", "5.4")
+
+
+def database_url(text: str) -> URL:
+    """A SQLAlchemy URL for psycopg; ConfigError for what is no PostgreSQL. Never echoes `text`."""
+    try:
+        url = make_url(text)
+    except (exc.ArgumentError, ValueError) as error:
+        raise ConfigError(
+            "The database URL cannot be read.",
+            where="db-url",
+            remedy="Write postgresql://USER:PASSWORD@HOST:PORT/DATABASE.",
+        ) from error
+    if url.get_backend_name() not in ("postgresql", "postgres"):
+        raise ConfigError(
+            f"{url.get_backend_name()!r} databases are not read.",
+            where="db-url",
+            remedy="Give the URL of a PostgreSQL database: postgresql://…",
+        )
+    return url.set(drivername="postgresql+psycopg")
+
+
+@contextmanager
+def snapshot(url: URL, seconds: float) -> Iterator[sa.Connection]:
+    """One repeatable-read transaction, rolled back at its end: nothing is left in the database.
+
+    Args:
+        seconds: limit of each statement.
+    Raises:
+        DatabaseError: one of its kinds, without the database's own words.
+    """
+    options = {
+        "connect_timeout": max(1, min(CONNECT_SECONDS, int(seconds))),
+        "application_name": "federated_analytics",
+    }
+    engine = sa.create_engine(
+        url,
+        poolclass=sa.NullPool,
+        connect_args=options,
+        isolation_level="REPEATABLE READ",
+        hide_parameters=True,
+    )
+    try:
+        with engine.connect() as connection, connection.begin() as transaction:
+            limit = max(1, int(seconds * 1000))
+            for setting in (
+                f"statement_timeout = {limit}",
+                f"lock_timeout = {limit}",
+                f"work_mem = '{WORK_MEMORY}'",
+                "jit = off",
+            ):
+                connection.execute(sa.text(f"SET LOCAL {setting}"))
+            yield connection
+            transaction.rollback()
+    except exc.SQLAlchemyError as error:
+        raise explained(error) from error
+    finally:
+        engine.dispose()
+
+
+_BY_STATE: dict[str, type[DatabaseError]] = {
+    "28": DatabaseRefused,
+    "3D000": DatabaseRefused,
+    "42P01": MissingTable,
+    "3F000": MissingTable,
+    "42501": MissingGrant,
+    "42703": MissingColumn,
+    "57014": DatabaseTimeout,
+    "55P03": DatabaseTimeout,
+    "22P02": NotNumeric,
+    "42846": NotNumeric,
+    "42883": NotNumeric,
+    "42804": NotNumeric,
+    "08": DatabaseUnreachable,
+    "57P": DatabaseUnreachable,
+    "53300": DatabaseUnreachable,
+}
+
+_MESSAGES: dict[type[DatabaseError], str] = {
+    DatabaseRefused: "The database refused the site's user.",
+    MissingTable: "The database lacks a table that the study needs.",
+    MissingGrant: "The site's role may not read a table that the study needs.",
+    MissingColumn: "A table lacks a column that the study needs.",
+    DatabaseTimeout: "The database did not finish in time.",
+    NotNumeric: "A column that should be numeric is not.",
+    DatabaseUnreachable: "The database does not answer.",
+    DatabaseError: "The database could not answer the study.",
+}
+
+
+def explained(error: exc.SQLAlchemyError) -> FederatedAnalyticsError:
+    """The database's refusal as one of our errors: kind and remedy, none of its text."""
+    original = getattr(error, "orig", None)
+    state = getattr(original, "sqlstate", None)
+    kind: type[DatabaseError] = DatabaseError
+    if state:
+        kind = next((k for prefix, k in _BY_STATE.items() if state.startswith(prefix)), kind)
+    elif isinstance(error, exc.OperationalError | exc.InterfaceError):
+        refused = "authentication failed" in str(original) or "does not exist" in str(original)
+        kind = DatabaseRefused if refused else DatabaseUnreachable
+    return kind(_MESSAGES[kind])
+
+
+def fingerprint(connection: sa.Connection, salt: str) -> str:
+    """The same text for the same database in one run; says nothing else of it.
+
+    The system's identifier and the database within it are hashed with the run's own `salt`, so
+    two runs cannot be linked by it.
+    """
+    identity = connection.execute(
+        sa.text(
+            "SELECT current_database(), pg_postmaster_start_time(), "
+            "(SELECT oid FROM pg_database WHERE datname = current_database())"
+        )
+    ).one()
+    system = None
+    try:
+        with connection.begin_nested():
+            system = connection.execute(
+                sa.text("SELECT system_identifier FROM pg_control_system()")
+            ).scalar()
+    except exc.SQLAlchemyError:
+        system = str(identity[1])  # the role may not read it: the server's start time serves
+    text = f"{salt}/{system}/{identity[0]}/{identity[2]}"
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def cdm_source(connection: sa.Connection, cdm: Cdm) -> dict[str, Any]:
+    """The row of cdm_source, empty where there is none; UnsupportedCdm for another version."""
+    if not has_table(connection, "cdm_source", cdm.schema_of("cdm_source")):
+        return {}
+    row = connection.execute(sa.select(cdm.table("cdm_source")).limit(1)).mappings().first()
+    source = dict(row) if row else {}
+    version = str(source.get("cdm_version") or "").lower().removeprefix("cdm").strip(" v")
+    if version and not version.startswith(READABLE_CDM):
+        raise UnsupportedCdm("The database has another CDM version than 5.3 or 5.4.")
+    return source
+
+
+def has_table(connection: sa.Connection, name: str, schema: str | None) -> bool:
+    """Whether the table or view is there and may be read."""
+    quote = connection.dialect.identifier_preparer.quote
+    qualified = f"{quote(schema)}.{quote(name)}" if schema else quote(name)
+    return bool(
+        connection.execute(
+            sa.text(
+                "SELECT CASE WHEN to_regclass(:name) IS NULL THEN false "
+                "ELSE has_table_privilege(to_regclass(:name), 'SELECT') END"
+            ),
+            {"name": qualified},
+        ).scalar()
+    )
+
+
+def may_create_temporary(connection: sa.Connection) -> bool:
+    """Whether the role may keep the frame in a temporary table."""
+    return bool(
+        connection.execute(
+            sa.text("SELECT has_database_privilege(current_database(), 'TEMPORARY')")
+        ).scalar()
+    )

@@ -1,0 +1,102 @@
+"""What a study would do at a site: its SQL and the numbers that would leave. Nothing is run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql
+
+from federated_analytics.analyses.base import Query, analyses
+from federated_analytics.execution import needs
+from federated_analytics.omop.database import database_url, may_create_temporary, snapshot
+from federated_analytics.omop.strata import groupings
+from federated_analytics.omop.tables import Cdm
+from federated_analytics.omop.workspace import Workspace
+
+if TYPE_CHECKING:
+    from federated_analytics.privacy.policy import Policy
+    from federated_analytics.study import Study
+
+SECONDS = 30
+
+
+@dataclass
+class _Recorder(Workspace):
+    """A workspace that writes its statements down instead of running them."""
+
+    statements: list[str] = field(default_factory=list)
+
+    def _create(self, name: str, query: sa.Select[Any]) -> None:
+        self.statements.append(f"CREATE TEMPORARY TABLE {name} ON COMMIT DROP AS {literal(query)}")
+
+    def _script(self, statements: Sequence[str]) -> None:
+        self.statements += statements
+
+
+def preview(study: Study, url: str, policy: Policy, cdm: Cdm | None = None) -> str:
+    """The SQL of a study and what would leave, as text.
+
+    The database is asked only whether its role may create temporary tables and, for a flat
+    table, which columns it has.
+    """
+    parts = [f"-- {study.study.name}", f"-- study {study.digest[:12]}"]
+    with snapshot(database_url(url), SECONDS) as connection:
+        workspace = _Recorder(connection, cdm or Cdm(), may_create_temporary(connection))
+        for population in study.population:
+            asked = [q for q in study.analysis if population in study.populations_of(q)]
+            if asked:
+                parts += _population(workspace, study, population, asked)
+    parts += ["", "-- What would leave"]
+    for query in study.analysis:
+        parts += _leaving(study, query)
+    parts.append(_terms(policy))
+    return "\n".join(parts) + "\n"
+
+
+def _population(
+    workspace: _Recorder, study: Study, population: Any, asked: Sequence[Query]
+) -> list[str]:
+    features, strata = needs(study, population, asked)
+    readers = sum(max(1, len(query.features)) for query in asked)
+    frame = workspace.frame(population, features, strata, readers=readers)
+    parts = ["", f"-- Population {population.name}"]
+    parts += [f"{statement.strip()};\n" for statement in workspace.statements]
+    workspace.statements.clear()
+    for query in asked:
+        parts.append(f"-- {query.kind}: {', '.join(query.features) or 'persons'}")
+        at_site = query.model_copy(update={"by": tuple(s for s in query.by if s != "site")})
+        statements = analyses()[query.kind].select(at_site, frame)
+        parts += [f"{literal(statement)};\n" for statement in statements]
+    return parts
+
+
+def literal(query: sa.Select[Any]) -> str:
+    """A statement with its parameters written in, for reading."""
+    compiled = query.compile(
+        dialect=postgresql.dialect(),  # type: ignore[no-untyped-call]
+        compile_kwargs={"literal_binds": True},
+    )
+    return str(compiled)
+
+
+def _leaving(study: Study, query: Query) -> list[str]:
+    by = [name for name in query.by if name != "site"]
+    groups = [" × ".join(by[i] for i in group) or "overall" for group in groupings(len(by))]
+    names = ", ".join(p.name for p in study.populations_of(query))
+    lines = [f"--   {query.kind} of {names}: {analyses()[query.kind].leaves};"]
+    if query.features:
+        lines.append(f"--     features: {', '.join(query.features)};")
+    lines.append(f"--     by: {', '.join(groups)}.")
+    return lines
+
+
+def _terms(policy: Policy) -> str:
+    shown = "may" if policy.per_site else "may not"
+    return (
+        f"-- Policy: no number that rests on 1 to {policy.min_count - 1} persons leaves; "
+        f"at least {policy.min_sites} sites stand behind a pooled number; "
+        f"this site's own numbers {shown} be shown beside it."
+    )

@@ -1,0 +1,300 @@
+"""From what the sites released to the rows of the result."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from federated_analytics import __version__
+from federated_analytics.aggregates.base import Aggregate
+from federated_analytics.aggregates.table import Key, merge_tables
+from federated_analytics.analyses.base import Context, Estimate, Merged, Query, analyses
+from federated_analytics.federation import Outcome, Participation
+from federated_analytics.messages import Answer
+from federated_analytics.omop.strata import SITE
+from federated_analytics.report.result import Result, Row, pair
+
+if TYPE_CHECKING:
+    from federated_analytics.omop.features import Feature
+
+POOLED = "pooled"
+
+
+def result_of(outcome: Outcome) -> Result:
+    """The summarised result of a finished study."""
+    rows: list[Row] = []
+    settings: dict[int, dict[str, str]] = {}
+    for position, query in enumerate(outcome.study.analysis):
+        result_id = position + 1
+        rows += _analysis_rows(outcome, position, query, result_id)
+        settings[result_id] = _settings(outcome, query.kind, query)
+    participation, suppression = len(settings) + 1, len(settings) + 2
+    rows += [row for p in outcome.participation for row in _participation(p, participation)]
+    settings[participation] = _settings(outcome, "participation")
+    rows += [row for p in outcome.answered for row in _suppression(outcome, p, suppression)]
+    settings[suppression] = _settings(outcome, "suppression")
+    return Result(tuple(rows), settings, outcome.study.to_toml())
+
+
+def _analysis_rows(outcome: Outcome, position: int, query: Query, result_id: int) -> list[Row]:
+    rows: list[Row] = []
+    for population in outcome.study.populations_of(query):
+        answers = {
+            p.site: answer
+            for p in outcome.answered
+            for answer in _answers(p)
+            if (answer.analysis, answer.population) == (position, population.name)
+            and answer.refusal is None
+        }
+        shown = {p.site for p in outcome.answered if p.disclosure and _per_site(p)}
+        features = outcome.study.features_of(query, population)
+        context = _context(features, answers.values(), pooled=True)
+        place = (result_id, population.name)
+        merged = _merged(answers, outcome)
+        rows += _rows(query, merged, context, place, POOLED)
+        for site in sorted(shown & set(answers)):
+            own = _own(answers[site], outcome, site)
+            alone = _context(features, [answers[site]], pooled=False)
+            estimates = _rows(query, own, alone, place, site)
+            rows += estimates
+            if SITE in query.by:
+                rows += [_with_site(row, site) for row in estimates]
+    return rows
+
+
+def _answers(p: Participation) -> tuple[Answer, ...]:
+    return p.disclosure.answers if p.disclosure else ()
+
+
+def _per_site(p: Participation) -> bool:
+    return bool(p.disclosure and p.disclosure.terms and p.disclosure.terms.per_site)
+
+
+def _min_count(outcome: Outcome, site: str) -> int:
+    for p in outcome.answered:
+        if p.site == site and p.disclosure and p.disclosure.terms:
+            return p.disclosure.terms.min_count
+    return 1
+
+
+def _context(
+    features: Mapping[str, Feature], answers: Iterable[Answer], *, pooled: bool
+) -> Context:
+    labels: dict[str, str] = {}
+    for answer in answers:
+        labels = {**answer.labels, **labels}
+    return Context(features, labels, pooled)
+
+
+def _merged(answers: Mapping[str, Answer], outcome: Outcome) -> dict[Key, Merged]:
+    """Pooled cells. A site that does not mention a cell has nobody in it (R1 releases zero).
+
+    A cell is withheld where fewer than the least number of sites stand behind it (R12).
+    """
+    tables = [{c.key: c.value for c in answers[site].cells} for site in sorted(answers)]
+    merged: dict[Key, Aggregate] = merge_tables(tables)
+    withheld: dict[Key, list[str]] = {}
+    for site, answer in answers.items():
+        for place in answer.withheld:
+            if place.key != Key((), "", "", ""):
+                withheld.setdefault(place.key, []).append(site)
+    cells: dict[Key, Merged] = {}
+    for key in dict.fromkeys((*merged, *withheld)):
+        keeping = withheld.get(key, [])
+        behind = len(answers) - len(keeping)
+        if key in merged and behind >= outcome.min_sites:
+            cells[key] = Merged(merged[key], behind)
+        else:
+            most = sum(_min_count(outcome, site) - 1 for site in keeping)
+            cells[key] = Merged(None, behind, 0 if key in merged else most + 1)
+    return cells
+
+
+def _own(answer: Answer, outcome: Outcome, site: str) -> dict[Key, Merged]:
+    """A site's own cells."""
+    bound = _min_count(outcome, site)
+    cells = {c.key: Merged(c.value, 1) for c in answer.cells}
+    withheld = {w.key: Merged(None, 0, bound) for w in answer.withheld}
+    withheld.pop(Key((), "", "", ""), None)
+    return cells | withheld
+
+
+def _rows(
+    query: Query,
+    cells: Mapping[Key, Merged],
+    context: Context,
+    place: tuple[int, str],
+    cdm_name: str,
+) -> list[Row]:
+    result_id, population = place
+    return [
+        _row(estimate, result_id, population, cdm_name)
+        for estimate in analyses()[query.kind].finalize(query, cells, context)
+    ]
+
+
+def _row(estimate: Estimate, result_id: int, population: str, cdm_name: str) -> Row:
+    strata_name, strata_level = _pair(estimate.strata)
+    additional_name, additional_level = _pair(estimate.additional)
+    return Row(
+        result_id=result_id,
+        cdm_name=cdm_name,
+        group_name="population",
+        group_level=population,
+        strata_name=strata_name,
+        strata_level=strata_level,
+        variable_name=estimate.variable,
+        variable_level=estimate.level,
+        estimate_name=estimate.name,
+        estimate_type=estimate.type,
+        estimate_value=estimate.value,
+        additional_name=additional_name,
+        additional_level=additional_level,
+    )
+
+
+def _pair(pairs: Iterable[tuple[str, str]]) -> tuple[str, str]:
+    listed = list(pairs)
+    return pair([name for name, _ in listed], [level for _, level in listed])
+
+
+def _with_site(row: Row, site: str) -> Row:
+    """A site's row as a level of the stratum `site`, among the pooled ones."""
+    import dataclasses
+
+    overall = row.strata_name == "overall"
+    name = SITE if overall else f"{SITE} &&& {row.strata_name}"
+    level = site if overall else f"{site} &&& {row.strata_level}"
+    return dataclasses.replace(row, cdm_name=POOLED, strata_name=name, strata_level=level)
+
+
+def _settings(outcome: Outcome, result_type: str, query: Query | None = None) -> dict[str, str]:
+    answered = outcome.answered
+    terms = [p.disclosure.terms for p in answered if p.disclosure and p.disclosure.terms]
+    info = outcome.study.study
+    settings = {
+        "result_type": result_type,
+        "package_name": "federated_analytics",
+        "package_version": __version__,
+        "min_cell_count": str(max((t.min_count for t in terms), default=0)),
+        "min_sites": str(outcome.min_sites),
+        "policy": ", ".join(sorted({t.preset for t in terms})),
+        "study": info.name,
+        "description": info.description,
+        "study_sha256": outcome.study.digest,
+        "sites": str(len(outcome.participation)),
+        "sites_answered": str(len(answered)),
+        "started": outcome.started.isoformat(timespec="seconds"),
+        "elapsed_seconds": f"{outcome.elapsed_seconds:.1f}",
+        "rounds": str(outcome.rounds),
+        "bytes": str(sum(p.bytes_sent + p.bytes_received for p in outcome.participation)),
+        "flwr_version": _flwr_version(),
+        "synthetic": str(any(p.disclosure and p.disclosure.synthetic for p in answered)).lower(),
+        "group": "population" if query is not None else "",
+        "strata": " &&& ".join(query.by) if query is not None else "",
+        "additional": "",
+    }
+    if query is not None:
+        settings["title"] = query.title
+        settings["labels"] = json.dumps(_labels(outcome, query), sort_keys=True)
+    return settings
+
+
+def _labels(outcome: Outcome, query: Query) -> dict[str, Any]:
+    """Label, unit and step of the query's features, for those who show the result."""
+    found: dict[str, Any] = {}
+    for population in outcome.study.populations_of(query):
+        for name, feature in outcome.study.features_of(query, population).items():
+            found[name] = {
+                "label": feature.label,
+                "unit": feature.unit or "",
+                "step": feature.step,
+            }
+    return found
+
+
+def _flwr_version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("flwr")
+    except PackageNotFoundError:
+        return ""
+
+
+def _participation(p: Participation, result_id: int) -> list[Row]:
+    refusal = p.refusal
+    part = [a for a in _answers(p) if a.refusal is not None]
+    if refusal is None and part:
+        refusal = part[0].refusal
+    note = p.note or (f"{len(part)} of {len(_answers(p))} analyses refused" if part else "")
+    estimates: list[tuple[str, str, str]] = [
+        ("status", "character", p.status),
+        ("code", "character", refusal.code if refusal else ""),
+        ("message", "character", _sentence(refusal.where, refusal.message) if refusal else ""),
+        ("remedy", "character", refusal.remedy if refusal else ""),
+        ("seconds", "numeric", f"{p.seconds:.2f}"),
+        ("site_seconds", "numeric", f"{p.disclosure.seconds:.3f}" if p.disclosure else ""),
+        ("bytes_sent", "integer", str(p.bytes_sent)),
+        ("bytes_received", "integer", str(p.bytes_received)),
+        ("version", "character", p.disclosure.version if p.disclosure else ""),
+        ("note", "character", note),
+    ]
+    return [
+        _plain(result_id, p.site, "participation", None, name, kind, value)
+        for name, kind, value in estimates
+        if value
+    ]
+
+
+def _sentence(where: str, message: str) -> str:
+    return f"{where}: {message}" if where else message
+
+
+def _suppression(outcome: Outcome, p: Participation, result_id: int) -> list[Row]:
+    """How many cells a site kept back, by analysis, population, feature and rule."""
+    counts: dict[tuple[str, str, str, str], int] = {}
+    for answer in _answers(p):
+        kind = outcome.study.analysis[answer.analysis].kind
+        for place in answer.withheld:
+            variable = place.key.variable or "other"
+            key = (kind, answer.population, variable, place.rule)
+            counts[key] = counts.get(key, 0) + 1
+    rows = []
+    for (kind, population, variable, rule), count in sorted(counts.items()):
+        reason = f"rests on fewer than {_min_count(outcome, p.site)} persons"
+        additional = pair(["rule", "analysis", "population"], [rule, kind, population])
+        for name, type_, value in (
+            ("count_suppressed", "integer", str(count)),
+            ("reason", "character", reason),
+        ):
+            rows.append(_plain(result_id, p.site, variable, None, name, type_, value, additional))
+    return rows
+
+
+def _plain(
+    result_id: int,
+    cdm_name: str,
+    variable: str,
+    level: str | None,
+    name: str,
+    kind: str,
+    value: str,
+    additional: tuple[str, str] = ("overall", "overall"),
+) -> Row:
+    return Row(
+        result_id=result_id,
+        cdm_name=cdm_name,
+        group_name="overall",
+        group_level="overall",
+        strata_name="overall",
+        strata_level="overall",
+        variable_name=variable,
+        variable_level=level,
+        estimate_name=name,
+        estimate_type=kind,
+        estimate_value=value,
+        additional_name=additional[0],
+        additional_level=additional[1],
+    )

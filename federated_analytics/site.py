@@ -1,0 +1,231 @@
+"""A site: answers a request with a release. The whole surface is `Site.answer`."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self, TypeVar
+
+from federated_analytics import __version__, wire
+from federated_analytics.errors import (
+    ConfigError,
+    DatabaseTimeout,
+    FederatedAnalyticsError,
+    did_you_mean,
+)
+from federated_analytics.messages import Refusal, Request
+from federated_analytics.omop.tables import Cdm
+from federated_analytics.privacy.policy import Policy, refuse
+from federated_analytics.privacy.release import Release
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import URL
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+NODE_CONFIG = (
+    "db-port",
+    "db-url",
+    "db-url-env",
+    "db-url-file",
+    "cdm-schema",
+    "vocabulary-schema",
+    "results-schema",
+    "policy",
+    "site",
+)
+FLOWERS_OWN = ("partition-id", "num-partitions")
+FIRST_PORT = 5433
+
+
+@dataclass(frozen=True)
+class Site:
+    """One hospital's database with its policy.
+
+    Args:
+        url: SQLAlchemy URL of a PostgreSQL database.
+        name: shown in results; "" leaves the naming to the server.
+    """
+
+    url: URL = field(repr=False)
+    policy: Policy = field(default_factory=Policy)
+    cdm: Cdm = field(default_factory=Cdm)
+    name: str = ""
+
+    @classmethod
+    def from_node_config(cls, config: Mapping[str, Any]) -> Self:
+        """The site that a SuperNode's `--node-config` describes; ConfigError otherwise."""
+        from federated_analytics.omop.database import database_url
+
+        for key in config:
+            if key not in (*NODE_CONFIG, *FLOWERS_OWN):
+                raise ConfigError(
+                    f"There is no node-config key {str(key)[:60]!r}.",
+                    where="node-config",
+                    remedy=did_you_mean(str(key), NODE_CONFIG)
+                    or f"The keys are: {', '.join(NODE_CONFIG)}.",
+                )
+        schemas = (_text(config, f"{s}-schema") for s in ("cdm", "vocabulary", "results"))
+        policy = _text(config, "policy")
+        return cls(
+            url=database_url(_url(config)),
+            policy=Policy.load(Path(policy)) if policy else Policy(),
+            cdm=Cdm(*(schema or None for schema in schemas)),
+            name=_text(config, "site"),
+        )
+
+    def answer(self, body: bytes) -> bytes:
+        """The release, as bytes, that answers a request. Never raises; never says more."""
+        return wire.encode_release(self._release(body))
+
+    def _release(self, body: bytes) -> Release:
+        digest, round_number = "", 0
+        try:
+            request = wire.decode_request(body)
+            round_number = request.round
+            digest, release = _within(request.seconds, lambda: self._run(request))
+            return release
+        except FederatedAnalyticsError as error:
+            log.warning("refused: %s (%s)", error.code, error.__cause__ or error.message)
+            return self._refusal(error, digest, round_number)
+        except Exception:
+            log.exception("the study could not be answered")
+            error = FederatedAnalyticsError("The site could not answer the study.")
+            error.code = "site_failed"
+            error.remedy = "The site operator finds the cause in the site's own log."
+            return self._refusal(error, digest, round_number)
+
+    def _refusal(self, error: FederatedAnalyticsError, digest: str, round_number: int) -> Release:
+        refusal = as_refusal(error)
+        return refuse(
+            refusal, site=self.name, study=digest, round=round_number, version=__version__
+        )
+
+    def _run(self, request: Request) -> tuple[str, Release]:
+        # Imported here: a courier that never asks the database starts without them.
+        from federated_analytics.execution import evidence
+        from federated_analytics.omop.database import cdm_source, fingerprint, snapshot
+        from federated_analytics.study import Study
+
+        started = time.monotonic()
+        study = Study.from_json(request.study)
+        with snapshot(self.url, request.seconds) as connection:
+            source = cdm_source(connection, self.cdm)
+            found = evidence(connection, self.cdm, study)
+            database = fingerprint(connection, request.run)
+        release = self.policy.release(
+            found,
+            site=self.name,
+            study=study.digest,
+            round=request.round,
+            version=__version__,
+            database=database,
+            synthetic="synthetic" in str(source.get("cdm_source_name")).lower(),
+            seconds=round(time.monotonic() - started, 3),
+        )
+        return study.digest, release
+
+
+def answer(node_config: Mapping[str, Any], request: bytes) -> bytes:
+    """Everything that a ClientApp does: never raises."""
+    try:
+        site = Site.from_node_config(node_config)
+    except FederatedAnalyticsError as error:
+        log.warning("the node config cannot be used: %s", error)
+        name = str(node_config.get("site", ""))[:100]
+        release = refuse(as_refusal(error), site=name, study="", round=0, version=__version__)
+        return wire.encode_release(release)
+    return site.answer(request)
+
+
+def as_refusal(error: FederatedAnalyticsError) -> Refusal:
+    """An error as it may leave a site: our own words only, cut to a bounded length."""
+    return Refusal(error.code, error.where[:200], error.message[:300], error.remedy[:300])
+
+
+def _within(seconds: float, work: Callable[[], T]) -> T:
+    """`work()`, or DatabaseTimeout after `seconds`: a frozen database never holds the site."""
+    outcome: list[T] = []
+    failure: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            outcome.append(work())
+        except BaseException as error:  # handed on to the caller, below
+            failure.append(error)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    thread.join(seconds)
+    if failure:
+        raise failure[0]
+    if not outcome:
+        raise DatabaseTimeout("The database did not finish in time.")
+    return outcome[0]
+
+
+def _url(config: Mapping[str, Any]) -> str:
+    given = [k for k in ("db-port", "db-url", "db-url-env", "db-url-file") if config.get(k)]
+    if len(given) > 1:
+        raise ConfigError(
+            f"{' and '.join(given)} are given together.", where="node-config", remedy="Give one."
+        )
+    if not given:
+        if "partition-id" in config:  # the simulation runtime: node 0 reads 5433, node 1 5434 …
+            return quickstart_url(FIRST_PORT + int(config["partition-id"]))
+        raise ConfigError(
+            "No database is named.",
+            where="node-config",
+            remedy='Start the SuperNode with --node-config="db-port=5433" or db-url=….',
+        )
+    return _READERS[given[0]](config[given[0]])
+
+
+def quickstart_url(port: int) -> str:
+    """The database that `db_start.sh` starts on a port of this machine."""
+    password = os.environ.get("FEDERATED_ANALYTICS_DB_READER_PASSWORD", "omop_reader")
+    return f"postgresql://omop_reader:{password}@127.0.0.1:{port}/omop"
+
+
+def _port(value: Any) -> str:
+    if isinstance(value, bool) or not str(value).isdecimal() or not 0 < int(value) < 65_536:
+        raise ConfigError("db-port is a port number.", where="node-config: db-port")
+    return quickstart_url(int(value))
+
+
+def _environment(name: Any) -> str:
+    if not os.environ.get(str(name)):
+        raise ConfigError(
+            f"The environment variable {str(name)[:60]!r} is not set.",
+            where="node-config: db-url-env",
+            remedy="Set it in the SuperNode's environment.",
+        )
+    return os.environ[str(name)]
+
+
+def _file(name: Any) -> str:
+    with contextlib.suppress(OSError, UnicodeDecodeError):
+        return Path(str(name)).read_text(encoding="utf-8").strip()
+    raise ConfigError("The file of db-url-file cannot be read.", where="node-config: db-url-file")
+
+
+_READERS: Mapping[str, Callable[[Any], str]] = {
+    "db-port": _port,
+    "db-url": str,
+    "db-url-env": _environment,
+    "db-url-file": _file,
+}
+
+
+def _text(config: Mapping[str, Any], key: str) -> str:
+    value = config.get(key, "")
+    if not isinstance(value, str):
+        raise ConfigError(f"{key} is text.", where=f"node-config: {key}")
+    return value
