@@ -156,6 +156,21 @@ class NotNumeric(DatabaseError):
     default_remedy = 'Use kind = "frequencies" for text and yes/no features.'
 
 
+class SeveralRowsAPerson(DatabaseError):
+    code = "several_rows_a_person"
+    default_remedy = "Name a table or view with one row a person."
+
+
+class SiteFailed(FederatedAnalyticsError):
+    """Anything else that went wrong at a site; what it was stays in the site's own log."""
+
+    code = "site_failed"
+    default_remedy = "The site operator finds the cause in the site's own log."
+
+    def __init__(self) -> None:
+        super().__init__("The site could not answer the study.")
+
+
 class FederationError(FederatedAnalyticsError):
     """A study that could not be finished."""
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from federated_analytics.analyses.base import Analysis, Query, Row, analyses
-from federated_analytics.errors import FederatedAnalyticsError, NotNumeric
+from federated_analytics.errors import FederatedAnalyticsError, NotNumeric, SeveralRowsAPerson
 from federated_analytics.messages import Refusal
 from federated_analytics.omop.cohort import FlatTable
 from federated_analytics.omop.database import explained, may_create_temporary
@@ -88,7 +88,7 @@ def _analysis(
         _check_types(analysis, query, frame)
         with workspace.connection.begin_nested():
             results: list[Sequence[Row]] = [
-                workspace.connection.execute(statement).mappings().all()
+                [dict(row) for row in workspace.connection.execute(statement).mappings()]
                 for statement in analysis.select(at_site, frame)
             ]
         table = analysis.collect(at_site, frame, results)
@@ -147,13 +147,9 @@ def _one_row_a_person(workspace: Workspace, population: FlatTable) -> None:
         return
     twice = sa.select(table.c.person_id).group_by(table.c.person_id).having(sa.func.count() > 1)
     if workspace.connection.execute(twice.limit(1)).first() is not None:
-        error = FederatedAnalyticsError(
-            f"The table {population.table!r} has several rows a person.",
-            where="table-name",
-            remedy="Name a table or view with one row a person.",
+        raise SeveralRowsAPerson(
+            f"The table {population.table!r} has several rows a person.", where="table-name"
         )
-        error.code = "several_rows_a_person"
-        raise error
 
 
 def _is_unique(workspace: Workspace, table: str) -> bool:

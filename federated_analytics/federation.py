@@ -14,6 +14,7 @@ from federated_analytics.couriers import Courier, Reply
 from federated_analytics.errors import (
     FederatedAnalyticsError,
     NoSites,
+    SiteFailed,
     TooFewSites,
     WireError,
 )
@@ -185,7 +186,7 @@ def _received(study: Study, reply: Reply, sent: int, seconds: float) -> Particip
     """A reply as participation: what is not a release of this study never counts as one."""
     try:
         if reply.body is None:
-            raise _site_failed(reply.error)
+            raise SiteFailed()
         disclosure = wire.decode_release(reply.body)
         if disclosure.refusal is None and disclosure.study != study.digest:
             raise WireError("The site answered another study.")
@@ -198,15 +199,6 @@ def _received(study: Study, reply: Reply, sent: int, seconds: float) -> Particip
         refusal = disclosure.refusal
         return Participation(name, REFUSED, seconds, sent, len(reply.body), refusal=refusal)
     return Participation(name, ANSWERED, seconds, sent, len(reply.body), disclosure)
-
-
-def _site_failed(code: str) -> FederatedAnalyticsError:
-    error = FederatedAnalyticsError(
-        "The site's app ended with an error.",
-        remedy="The site operator finds the cause in the SuperNode's own log.",
-    )
-    error.code = code or "site_failed"
-    return error
 
 
 def _silent(address: str, sent: int, seconds: float) -> Participation:

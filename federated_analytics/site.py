@@ -17,6 +17,7 @@ from federated_analytics.errors import (
     ConfigError,
     DatabaseTimeout,
     FederatedAnalyticsError,
+    SiteFailed,
     did_you_mean,
 )
 from federated_analytics.messages import Refusal, Request
@@ -97,10 +98,7 @@ class Site:
             return self._refusal(error, digest, round_number)
         except Exception:
             log.exception("the study could not be answered")
-            error = FederatedAnalyticsError("The site could not answer the study.")
-            error.code = "site_failed"
-            error.remedy = "The site operator finds the cause in the site's own log."
-            return self._refusal(error, digest, round_number)
+            return self._refusal(SiteFailed(), digest, round_number)
 
     def _refusal(self, error: FederatedAnalyticsError, digest: str, round_number: int) -> Release:
         refusal = as_refusal(error)
@@ -119,7 +117,7 @@ class Site:
         with snapshot(self.url, request.seconds) as connection:
             source = cdm_source(connection, self.cdm)
             found = evidence(connection, self.cdm, study)
-            database = fingerprint(connection, request.run)
+            database = fingerprint(connection, self.cdm, request.run)
         release = self.policy.release(
             found,
             site=self.name,

@@ -191,10 +191,15 @@ def strata_of(row: Row, by: Sequence[str]) -> Strata:
     )
 
 
-def strata_in(cells: Iterable[Key]) -> list[Strata]:
-    """The strata of `cells`: overall first, then each alone, then crossed; levels in order."""
-    found = dict.fromkeys(key.strata for key in cells)
-    return sorted(found, key=lambda s: (len(s), [name for name, _ in s], [_natural(x) for _, x in s]))
+def strata_in(cells: Iterable[Key], by: Sequence[str]) -> list[Strata]:
+    """The strata of `cells`: overall, then each alone, then crossed; levels in order."""
+    order = {name: position for position, name in enumerate(by)}
+
+    def place(strata: Strata) -> tuple[int, list[int], list[tuple[bool, float, str]]]:
+        names = [order.get(name, len(order)) for name, _ in strata]
+        return len(strata), names, [_natural(level) for _, level in strata]
+
+    return sorted(dict.fromkeys(key.strata for key in cells), key=place)
 
 
 def _natural(level: str) -> tuple[bool, float, str]:

@@ -69,7 +69,7 @@ class Counts(Analysis):
     def finalize(
         self, query: CountsQuery, cells: Mapping[Key, Merged], context: Context
     ) -> Iterable[Estimate]:
-        for strata in strata_in(key for key in cells if key.variable == PERSONS):
+        for strata in strata_in((key for key in cells if key.variable == PERSONS), query.by):
             merged = cells[Key(strata, PERSONS, "", "persons")]
             yield from counted(merged, strata, PERSONS)
             yield from sites_behind(merged, context, strata, PERSONS)

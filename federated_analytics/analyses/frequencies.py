@@ -58,7 +58,7 @@ class Frequencies(Analysis):
     def finalize(
         self, query: FrequenciesQuery, cells: Mapping[Key, Merged], context: Context
     ) -> Iterable[Estimate]:
-        for strata in strata_in(cells):
+        for strata in strata_in(cells, query.by):
             for name in query.features:
                 total = cells.get(Key(strata, name, "", "persons"))
                 for key in _levels(cells, strata, name):

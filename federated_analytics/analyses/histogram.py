@@ -95,7 +95,7 @@ class Histogram(Analysis):
     def finalize(
         self, query: HistogramQuery, cells: Mapping[Key, Merged], context: Context
     ) -> Iterable[Estimate]:
-        for strata in strata_in(cells):
+        for strata in strata_in(cells, query.by):
             for name in query.features:
                 total = cells.get(Key(strata, name, "", "persons"))
                 if total is not None:

@@ -86,7 +86,7 @@ class Quantiles(Analysis):
     def finalize(
         self, query: QuantilesQuery, cells: Mapping[Key, Merged], context: Context
     ) -> Iterable[Estimate]:
-        for strata in strata_in(cells):
+        for strata in strata_in(cells, query.by):
             for name in query.features:
                 merged = cells.get(Key(strata, name, "", "intervals"))
                 if merged is None:

@@ -92,7 +92,7 @@ class Summary(Analysis):
     def finalize(
         self, query: SummaryQuery, cells: Mapping[Key, Merged], context: Context
     ) -> Iterable[Estimate]:
-        for strata in strata_in(cells):
+        for strata in strata_in(cells, query.by):
             for name in query.features:
                 moments = cells.get(Key(strata, name, "", "moments"))
                 if moments is None:

@@ -82,7 +82,7 @@ class TopConcepts(Analysis):
     def finalize(
         self, query: TopConceptsQuery, cells: Mapping[Key, Merged], context: Context
     ) -> Iterable[Estimate]:
-        for strata in strata_in(cells):
+        for strata in strata_in(cells, query.by):
             whole = cells.get(Key(strata, query.domain, "", "persons"))
             unlisted = cells.get(Key(strata, query.domain, "", "unlisted"))
             for rank, key in enumerate(_most_frequent(cells, strata)[: query.top], start=1):

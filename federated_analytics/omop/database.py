@@ -133,8 +133,8 @@ def explained(error: exc.SQLAlchemyError) -> FederatedAnalyticsError:
     return kind(_MESSAGES[kind])
 
 
-def fingerprint(connection: sa.Connection, salt: str) -> str:
-    """The same text for the same database in one run; says nothing else of it.
+def fingerprint(connection: sa.Connection, cdm: Cdm, salt: str) -> str:
+    """The same text for the same database and schema in one run; says nothing else of it.
 
     The system's identifier and the database within it are hashed with the run's own `salt`, so
     two runs cannot be linked by it.
@@ -153,7 +153,7 @@ def fingerprint(connection: sa.Connection, salt: str) -> str:
             ).scalar()
     except exc.SQLAlchemyError:
         system = str(identity[1])  # the role may not read it: the server's start time serves
-    text = f"{salt}/{system}/{identity[0]}/{identity[2]}"
+    text = f"{salt}/{system}/{identity[0]}/{identity[2]}/{cdm.cdm_schema}"
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

@@ -1,0 +1,199 @@
+"""Every analysis, federated over 1, 2, 3 and 7 sites, equals pandas on all rows together."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from functools import cache
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from federated_analytics.analyses.base import analyses
+from federated_analytics.omop.features import catalogue, fine_grid, public_edges
+from federated_analytics.report.result import Result
+from tests import pooled
+from tests.sites import ask, load, sites, values
+
+PERSONS = 900
+BY = ["sex", "age_group"]
+POPULATIONS = {
+    "everyone": '[population]\nkind = "everyone"',
+    "diabetes": f'[population]\nname = "diabetes"\nkind = "condition"\n'
+    f"concepts = [{pooled.DIABETES}]\nprior_observation_days = 180",
+}
+PARTITIONS = [(1, False), (2, False), (3, True), (7, False)]
+NUMERIC = ["age", "systolic_bp", "bmi", "hba1c", "outpatient_visits"]
+
+Found = dict[tuple[str, ...], str]
+Check = Callable[[Found, str, pd.DataFrame], int]
+
+
+@cache
+def tables() -> dict[str, pd.DataFrame]:
+    return pooled.random_tables(20261123, PERSONS)
+
+
+@cache
+def frame(population: str) -> pd.DataFrame:
+    persons = (
+        pooled.everyone(tables())
+        if population == "everyone"
+        else pooled.first_diabetes(tables(), 180)
+    )
+    return pooled.with_features(tables(), persons)
+
+
+@pytest.fixture(scope="module")
+def partitions(database: str) -> dict[tuple[int, bool], list[str]]:
+    """Schemas of each partition; all read the vocabulary of one schema."""
+    load(database, "vocabulary", pooled.concept_tables())
+    made: dict[tuple[int, bool], list[str]] = {}
+    for count, empty in PARTITIONS:
+        names = [f"site_{count}_{i}" for i in range(count)]
+        for i, name in enumerate(names):
+            load(database, name, pooled.part_of(tables(), i, count, empty=empty))
+        made[count, empty] = names
+    return made
+
+
+def _key(kind: str, population: str, strata: object, *rest: str) -> tuple[str, ...]:
+    levels = " ".join(f"{name}={level}" for name, level in strata)  # type: ignore[attr-defined]
+    return (kind, population, levels, *rest)
+
+
+def _close(text: str, expected: float) -> bool:
+    if math.isnan(expected):
+        return text == "NA"
+    return math.isclose(float(text), expected, rel_tol=1e-12, abs_tol=1e-9)
+
+
+def check_summary(found: Found, population: str, rows: pd.DataFrame) -> int:
+    compared = 0
+    for strata, group in pooled.groups(rows, BY).items():
+        for name in NUMERIC:
+            for estimate, expected in pooled.summary(group[name]).items():
+                key = _key("summary", population, strata, name, "", estimate)
+                if estimate == "mean" and group[name].notna().sum() == 0:
+                    expected = math.nan
+                assert _close(found[key], expected), (key, found[key], expected)
+                compared += 1
+            if f"{name}_records" in group:
+                key = _key("summary", population, strata, name, "", "count_records")
+                assert int(found[key]) == group[f"{name}_records"].sum(), key
+    return compared
+
+
+def check_counts(found: Found, population: str, rows: pd.DataFrame) -> int:
+    expected = {strata: len(group) for strata, group in pooled.groups(rows, BY).items()}
+    for strata, persons in expected.items():
+        key = _key("counts", population, strata, "persons", "", "count")
+        assert int(found[key]) == persons, key
+    first = _key("counts", population, (), "attrition", "Persons in the database", "count")
+    assert int(found[first]) == PERSONS
+    if population == "diabetes":
+        steps = {k[4]: int(v) for k, v in found.items() if k[3] == "attrition" and k[5] == "count"}
+        assert list(steps.values()) == sorted(steps.values(), reverse=True)
+        assert list(steps.values())[-1] == len(rows)
+    return len(expected)
+
+
+def check_histogram(found: Found, population: str, rows: pd.DataFrame) -> int:
+    compared = 0
+    for strata, group in pooled.groups(rows, BY).items():
+        for name in ("systolic_bp", "hba1c"):
+            edges = public_edges(catalogue()[name])
+            known = group[name].dropna()
+            expected = [((known >= a) & (known < b)).sum() for a, b in zip(edges, edges[1:])]
+            for low, high, persons in zip(edges, edges[1:], expected, strict=False):
+                level = f"[{low:g}, {high:g})"
+                key = _key("histogram", population, strata, name, level, "count")
+                assert int(found.get(key, 0)) == persons, key
+                compared += 1
+    return compared
+
+
+def check_quantiles(found: Found, population: str, rows: pd.DataFrame) -> int:
+    compared = 0
+    labels = {0.05: "q05", 0.25: "q25", 0.5: "median", 0.75: "q75", 0.95: "q95"}
+    for strata, group in pooled.groups(rows, BY).items():
+        for name in ("systolic_bp", "bmi", "hba1c"):
+            known = group[name].dropna()
+            if known.empty:
+                continue
+            for probability, label in labels.items():
+                key = _key("quantiles", population, strata, name, "")
+                low, mid, high = (
+                    float(found[(*key, label + suffix)]) for suffix in ("_lower", "", "_upper")
+                )
+                expected = float(np.quantile(known, probability))
+                assert low - 1e-9 <= expected <= high + 1e-9, (key, label, low, expected, high)
+                assert low <= mid <= high
+                if len(known) > 200:  # with a fine grid and min_count 1 the bounds are two steps
+                    assert high - low <= 5 * fine_grid(catalogue()[name])[1] + 1e-9
+                compared += 1
+    return compared
+
+
+def check_frequencies(found: Found, population: str, rows: pd.DataFrame) -> int:
+    compared = 0
+    for strata, group in pooled.groups(rows, BY).items():
+        for name in ("sex", "hypertension"):
+            for level, persons in group[name].value_counts().items():
+                key = _key("frequencies", population, strata, name, str(level))
+                assert int(found[(*key, "count")]) == persons, key
+                assert _close(found[(*key, "percentage")], 100 * persons / len(group)), key
+                compared += 1
+    return compared
+
+
+def check_top_concepts(found: Found, population: str, rows: pd.DataFrame) -> int:
+    events = tables()["condition_occurrence"]
+    events = events[events.person_id.isin(rows.person_id) & (events.condition_concept_id != 0)]
+    expected = events.groupby("condition_concept_id").person_id.nunique()
+    counts = {
+        int(k[4]): int(v)
+        for k, v in found.items()
+        if k[0] == "top_concepts" and not k[2] and k[5] == "count"
+    }
+    assert counts == expected.to_dict()
+    names = {k[3] for k in found if k[0] == "top_concepts"}
+    assert "Type 2 diabetes mellitus" in names
+    return len(counts)
+
+
+CASES: dict[str, tuple[str, Check]] = {
+    "summary": (f"features = {NUMERIC}", check_summary),
+    "counts": ("", check_counts),
+    "histogram": ('features = ["systolic_bp", "hba1c"]', check_histogram),
+    "quantiles": ('features = ["systolic_bp", "bmi", "hba1c"]', check_quantiles),
+    "frequencies": ('features = ["sex", "hypertension"]', check_frequencies),
+    "top_concepts": ("top = 100", check_top_concepts),
+}
+
+
+def test_every_analysis_has_a_case() -> None:
+    assert sorted(CASES) == sorted(analyses())
+
+
+def study(population: str) -> str:
+    blocks = [
+        f'[[analysis]]\nkind = "{kind}"\n{extra}\nby = {BY}\n' for kind, (extra, _) in CASES.items()
+    ]
+    return '[study]\nname = "pooled"\n' + POPULATIONS[population] + "\n" + "\n".join(blocks)
+
+
+@pytest.fixture(scope="module", params=PARTITIONS, ids=lambda p: f"{p[0]} sites{' one empty' * p[1]}")
+def asked(
+    request: pytest.FixtureRequest, database: str, partitions: dict[tuple[int, bool], list[str]]
+) -> Iterator[dict[str, Result]]:
+    members = sites(database, partitions[request.param], vocabulary="vocabulary")
+    yield {name: ask(study(name), members) for name in POPULATIONS}
+
+
+@pytest.mark.parametrize("population", POPULATIONS)
+@pytest.mark.parametrize("kind", CASES)
+def test_federated_equals_pooled(asked: dict[str, Result], kind: str, population: str) -> None:
+    compared = CASES[kind][1](values(asked[population]), population, frame(population))
+    assert compared > 2
