@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
+from federated_analytics.aggregates.table import Table
 from federated_analytics.analyses.base import Analysis, Query, Row, analyses
 from federated_analytics.errors import FederatedAnalyticsError, NotNumeric, SeveralRowsAPerson
 from federated_analytics.messages import Refusal
@@ -14,7 +15,7 @@ from federated_analytics.omop.cohort import FlatTable
 from federated_analytics.omop.database import explained, may_create_temporary
 from federated_analytics.omop.features import Feature
 from federated_analytics.omop.flat import column_types
-from federated_analytics.omop.frame import Frame
+from federated_analytics.omop.frame import Frame, NotFinite
 from federated_analytics.omop.strata import UNKNOWN, Stratum
 from federated_analytics.omop.tables import Cdm
 from federated_analytics.omop.workspace import Workspace
@@ -48,12 +49,11 @@ def _population(
     workspace: Workspace, study: Study, population: Any, asked: list[tuple[int, Query]]
 ) -> Iterator[Evidence]:
     features, strata = needs(study, population, [query for _, query in asked])
-    readers = sum(max(1, len(query.features)) for _, query in asked)
     try:
         with workspace.connection.begin_nested():
             if isinstance(population, FlatTable):
                 _one_row_a_person(workspace, population)
-            frame = workspace.frame(population, features, strata, readers=readers)
+            frame = workspace.frame(population, features, strata)
     except (FederatedAnalyticsError, sa.exc.SQLAlchemyError) as error:
         for i, _ in asked:
             yield _refused(i, population, error)
@@ -87,15 +87,24 @@ def _analysis(
     try:
         _check_types(analysis, query, frame)
         with workspace.connection.begin_nested():
-            results: list[Sequence[Row]] = [
-                [dict(row) for row in workspace.connection.execute(statement).mappings()]
-                for statement in analysis.select(at_site, frame)
-            ]
-        table = analysis.collect(at_site, frame, results)
+            try:
+                table, results = _ask(workspace, analysis, at_site, frame)
+            except NotFinite:
+                table, results = _ask(workspace, analysis, at_site, frame.guarded())
     except (FederatedAnalyticsError, sa.exc.SQLAlchemyError) as error:
         return _refused(position, population, error)
     public = analysis.public_levels(at_site, frame) | _public(query, frame, strata)
     return Evidence(position, population.name, table, analysis.labels(results), public)
+
+
+def _ask(
+    workspace: Workspace, analysis: Analysis, query: Query, frame: Frame
+) -> tuple[Table, list[Sequence[Row]]]:
+    results: list[Sequence[Row]] = [
+        [dict(row) for row in workspace.connection.execute(statement).mappings()]
+        for statement in analysis.select(query, frame)
+    ]
+    return analysis.collect(query, frame, results), results
 
 
 def _check_types(analysis: Analysis, query: Query, frame: Frame) -> None:
@@ -145,8 +154,9 @@ def _one_row_a_person(workspace: Workspace, population: FlatTable) -> None:
     table = sa.table(population.table, sa.column("person_id"), schema=workspace.cdm.cdm_schema)
     if _is_unique(workspace, population.table):
         return
-    twice = sa.select(table.c.person_id).group_by(table.c.person_id).having(sa.func.count() > 1)
-    if workspace.connection.execute(twice.limit(1)).first() is not None:
+    persons = sa.func.count(sa.distinct(table.c.person_id))
+    rows = sa.func.count()
+    if workspace.connection.execute(sa.select(rows > persons)).scalar():
         raise SeveralRowsAPerson(
             f"The table {population.table!r} has several rows a person.", where="table-name"
         )

@@ -60,8 +60,7 @@ def _population(
     workspace: _Recorder, study: Study, population: Any, asked: Sequence[Query]
 ) -> list[str]:
     features, strata = needs(study, population, asked)
-    readers = sum(max(1, len(query.features)) for query in asked)
-    frame = workspace.frame(population, features, strata, readers=readers)
+    frame = workspace.frame(population, features, strata)
     parts = ["", f"-- Population {population.name}"]
     parts += [f"{statement.strip()};\n" for statement in workspace.statements]
     workspace.statements.clear()

@@ -27,7 +27,7 @@ from federated_analytics.analyses.base import (
     strata_in,
     strata_of,
 )
-from federated_analytics.omop.frame import Frame, FrameColumn
+from federated_analytics.omop.frame import Frame, FrameColumn, NotFinite
 
 CONFIDENCE = 0.95
 
@@ -107,17 +107,18 @@ class Summary(Analysis):
 
 
 def _columns(column: FrameColumn, i: int) -> list[sa.ColumnElement[Any]]:
-    value = sa.cast(column.value, sa.Double)
+    value = sa.cast(column.unguarded, sa.Double)
     columns: list[sa.ColumnElement[Any]] = [
-        sa.func.count(column.value).label(f"n_{i}"),
+        sa.func.count(value).label(f"n_{i}"),
         sa.func.avg(value).label(f"mean_{i}"),
         sa.func.var_pop(value).label(f"variance_{i}"),
+        sa.func.min(value).label(f"minimum_{i}"),
+        sa.func.max(value).label(f"maximum_{i}"),
     ]
     if column.records is not None:
         columns.append(sa.func.sum(column.records).label(f"records_{i}"))
     if _can_be_zero(column):
-        columns.append(sa.func.count().filter(value == 0).label(f"zeros_{i}"))
-        columns.append(sa.func.count().filter(value == 1).label(f"ones_{i}"))
+        columns.append(sa.func.count(sa.func.nullif(value, 0)).label(f"not_zero_{i}"))
     return columns
 
 
@@ -131,10 +132,27 @@ def _moments(row: Row, i: int) -> Moments:
     n = row[f"n_{i}"]
     if not n:
         return Moments.zero()
-    zeros, ones = row.get(f"zeros_{i}", 0), row.get(f"ones_{i}", 0)
-    groups = [n - zeros] + ([zeros] if zeros + ones == n else [])
-    fewest = min((group for group in groups if group), default=0)
-    return Moments(n, float(row[f"mean_{i}"]), float(row[f"variance_{i}"]) * n, fewest)
+    mean, m2 = float(row[f"mean_{i}"]), float(row[f"variance_{i}"]) * n
+    if not (math.isfinite(mean) and math.isfinite(m2)):
+        raise NotFinite
+    groups = [row.get(f"not_zero_{i}", n), *_two_groups(n, mean, m2, row, i)]
+    return Moments(n, mean, m2, min((group for group in groups if group), default=0))
+
+
+def _two_groups(n: int, mean: float, m2: float, row: Row, i: int) -> list[int]:
+    """Persons at the least and at the greatest value, where there are no others.
+
+    The mean of such a column (0/1, 1/2 …) is a count in disguise. A column takes two values only
+    when its variance is (mean - least) × (greatest - mean), the most that it can be.
+
+    References: Bhatia & Davis (2000), American Mathematical Monthly 107:353
+    """
+    least, greatest = float(row[f"minimum_{i}"]), float(row[f"maximum_{i}"])
+    most = (mean - least) * (greatest - mean)
+    if least == greatest or m2 / n < most * (1 - 1e-9):
+        return []
+    above = round(n * (mean - least) / (greatest - least))
+    return [above, n - above]
 
 
 def _person_estimates(

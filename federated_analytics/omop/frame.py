@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
@@ -17,7 +17,14 @@ from federated_analytics.omop.tables import Cdm
 if TYPE_CHECKING:
     from federated_analytics.omop.features import Feature
 
-NOT_FINITE = (float("nan"), float("inf"), float("-inf"))
+
+FINITE = (-1.7976931348623157e308, 1.7976931348623157e308)
+"""Doubles that are numbers: NaN sorts above them in PostgreSQL, the infinities outside."""
+
+
+class NotFinite(Exception):
+    """An aggregate met NaN or an infinity: it is asked again of the guarded frame."""
+
 
 
 @dataclass(frozen=True)
@@ -26,12 +33,14 @@ class FrameColumn:
 
     Fields:
         value: the person's value; NULL where it is missing
+        unguarded: the same, but NaN and infinities are what they are; cheaper to read
         records: how many records it was made from; None where a person has exactly one
     """
 
     feature: Feature
     value: sa.ColumnElement[Any]
     records: sa.ColumnElement[Any] | None
+    unguarded: sa.ColumnElement[Any]
 
 
 @dataclass(frozen=True)
@@ -60,6 +69,13 @@ class Frame:
     cdm: Cdm
     attrition: Attrition | None = None
 
+    def guarded(self) -> Frame:
+        """The same frame for a reader that cannot bear NaN and infinities at all."""
+        columns = {
+            name: replace(column, unguarded=column.value) for name, column in self.columns.items()
+        }
+        return replace(self, columns=columns)
+
     @property
     def person_id(self) -> sa.ColumnElement[Any]:
         """The person of a row; a flat table without the column has none."""
@@ -80,7 +96,10 @@ class FrameQuery:
         """The frame whose rows `relation` holds: this SELECT, or a table made from it."""
         columns = {
             feature.name: FrameColumn(
-                feature, relation.c[f"f{i}"], relation.c[f"r{i}"] if f"r{i}" in relation.c else None
+                feature,
+                relation.c[f"f{i}"],
+                relation.c[f"r{i}"] if f"r{i}" in relation.c else None,
+                relation.c[f"u{i}"] if f"u{i}" in relation.c else relation.c[f"f{i}"],
             )
             for i, feature in enumerate(self.features)
         }
@@ -106,7 +125,9 @@ def frame_query(
         indexed: the population has index dates; otherwise windows do not apply.
     """
     person = cdm.table("person")
-    joined: sa.FromClause = persons.join(person, person.c.person_id == persons.c.person_id)
+    joined: sa.FromClause = persons
+    if any(f.domain == "person" for f in features):
+        joined = persons.join(person, person.c.person_id == persons.c.person_id)
     values: dict[str, tuple[sa.ColumnElement[Any], sa.ColumnElement[Any] | None]] = {}
     for feature in features:
         if feature.domain == "person":
@@ -118,7 +139,7 @@ def frame_query(
         joined = joined.outerjoin(found, found.c.person_id == persons.c.person_id)
         for i, feature in enumerate(asked):
             value = found.c[f"v{i}"]
-            if _absence_is_a_value(feature):
+            if not _has_value(feature):
                 nothing = sa.false() if feature.type == "boolean" else sa.literal_column("0")
                 value = sa.func.coalesce(value, nothing)
             values[feature.name] = (value, sa.func.coalesce(found.c[f"n{i}"], 0))
@@ -156,7 +177,10 @@ def flat_frame_query(
     for i, stratum in enumerate(strata):
         expression = stratum.expression(values[stratum.feature][0], sa.null())
         selected.append(expression.label(f"s{i}"))
-    selected += [values[f.name][0].label(f"f{i}") for i, f in enumerate(features)]
+    for i, f in enumerate(features):
+        selected.append(values[f.name][0].label(f"f{i}"))
+        if f.type == "numeric":
+            selected.append(sa.cast(relation.c[f.name], sa.Double).label(f"u{i}"))
     query = sa.select(*selected).select_from(relation)
     return FrameQuery(query, tuple(features), tuple(strata), cdm)
 
@@ -173,12 +197,7 @@ def _finite(feature: Feature, column: sa.ColumnElement[Any]) -> sa.ColumnElement
     if feature.type != "numeric":
         return column
     number = sa.cast(column, sa.Double)
-    return sa.case((number.between(-1.7976931348623157e308, 1.7976931348623157e308), number))
-
-
-def _absence_is_a_value(feature: Feature) -> bool:
-    """No record means "no" or 0 for these, and a missing value for the others."""
-    return feature.aggregation in ("any", "count")
+    return sa.case((number.between(*FINITE), number))
 
 
 _SEX = ((8507, "Male"), (8532, "Female"))
@@ -215,113 +234,136 @@ def _domain_features(
     """
     if domain == "death":
         return _death(cdm, features, persons)
-    event = cdm.events(domain)
-    sets = [_concept_set(f) for f in features]
-    distinct_sets = list(dict.fromkeys(sets))
-    source = members(cdm, distinct_sets)
-    joined: sa.FromClause = event.join(source, source.c.concept_id == event.c.concept_id)
-    index_date: sa.ColumnElement[Any] | None = None
-    if persons is not None:
-        joined = joined.join(persons, persons.c.person_id == event.c.person_id)
-        index_date = persons.c.index_date
+    sources = list(dict.fromkeys(_source(f) for f in features))
+    record = _records(cdm, domain, sources, persons)
     columns: list[sa.ColumnElement[Any]] = []
     for i, feature in enumerate(features):
-        chosen = source.c.source == distinct_sets.index(sets[i])
-        value = _converted(feature, event) if feature.aggregation not in ("any", "count") else None
-        conditions = [chosen, *_window(feature, event.c.start_date, index_date)]
-        if value is not None:
-            columns.append(sa.case((sa.and_(*conditions), value)).label(f"x{i}"))
-        else:
-            columns.append(sa.case((sa.and_(*conditions), 1)).label(f"x{i}"))
-    records = sa.select(
-        event.c.person_id,
-        event.c.start_date,
-        event.c.record_id,
-        *columns,
-    ).select_from(joined)
-    return _aggregated(records.subquery(f"{domain}_record"), features, domain)
-
-
-def _aggregated(records: sa.Subquery, features: Sequence[Feature], domain: str) -> sa.Subquery:
-    columns: list[sa.ColumnElement[Any]] = []
-    for i, feature in enumerate(features):
-        value = records.c[f"x{i}"]
-        if feature.range is not None and feature.aggregation not in ("any", "count"):
-            usable: sa.ColumnElement[bool] = value.between(*feature.range)
-        else:
-            usable = value.is_not(None)
-        columns.append(_one_value(feature, records, value, usable).label(f"v{i}"))
+        usable = sa.and_(
+            record.c.source == sources.index(_source(feature)),
+            *_window(feature, record),
+            *_plausible(feature, record),
+        )
+        columns.append(_one_value(feature, record, usable).label(f"v{i}"))
         columns.append(sa.func.count().filter(usable).label(f"n{i}"))
     return (
-        sa.select(records.c.person_id, *columns)
-        .group_by(records.c.person_id)
+        sa.select(record.c.person_id, *columns)
+        .group_by(record.c.person_id)
         .subquery(f"{domain}_feature")
     )
 
 
+@dataclass(frozen=True)
+class _Source:
+    """Where a feature's records come from: features that share it share the work."""
+
+    concepts: ConceptSet
+    unit_concept_id: int | None
+    units: tuple[tuple[int, float, float], ...]
+
+
+def _source(feature: Feature) -> _Source:
+    concepts = ConceptSet(tuple(c.id for c in feature.concepts), (), feature.descendants)
+    if not _has_value(feature):
+        return _Source(concepts, None, ())
+    units = tuple((u.unit_concept_id, u.factor, u.offset) for u in feature.units)
+    return _Source(concepts, feature.unit_concept_id, units)
+
+
+def _has_value(feature: Feature) -> bool:
+    return feature.aggregation not in ("any", "count")
+
+
+def _records(
+    cdm: Cdm, domain: str, sources: Sequence[_Source], persons: sa.FromClause | None
+) -> sa.Subquery:
+    """A domain's records of all sources: person, date, source, and value in the source's unit.
+
+    OFFSET 0 keeps the planner from copying the value's expression into each place that reads
+    it: PostgreSQL turns numeric into double by way of text, which is worth doing once.
+    """
+    event = cdm.events(domain)
+    source = members(cdm, [s.concepts for s in sources])
+    joined: sa.FromClause = event.join(source, source.c.concept_id == event.c.concept_id)
+    columns = [event.c.person_id, event.c.start_date, event.c.record_id, source.c.source]
+    if "value_as_number" in event.c:
+        values = [(source.c.source == i, _converted(s, event)) for i, s in enumerate(sources)]
+        columns.append(sa.case(*values).label("value"))
+    if persons is not None:
+        joined = joined.join(persons, persons.c.person_id == event.c.person_id)
+        columns.append(persons.c.index_date)
+    query = sa.select(*columns).select_from(joined).offset(sa.literal_column("0"))
+    return query.subquery(f"{domain}_record")
+
+
+def _converted(source: _Source, event: sa.Subquery) -> sa.ColumnElement[Any]:
+    """The record's number in the source's unit; NULL for a unit that is not known.
+
+    A record without a unit is taken to be in the feature's own; the plausible range then
+    removes what is not.
+    """
+    value = sa.cast(event.c.value_as_number, sa.Double)
+    if source.unit_concept_id is None:
+        return value
+    unit = sa.func.coalesce(event.c.unit_concept_id, 0)
+    others = [(unit == concept, value * factor + offset) for concept, factor, offset in source.units]
+    return sa.case((unit.in_([source.unit_concept_id, 0]), value), *others)
+
+
+def _plausible(feature: Feature, record: sa.Subquery) -> list[sa.ColumnElement[bool]]:
+    """The record has a usable number; no condition where none is asked for."""
+    if not _has_value(feature):
+        return []
+    value = record.c.value
+    return [value.between(*feature.range) if feature.range else value.between(*FINITE)]
+
+
 def _one_value(
-    feature: Feature, records: sa.Subquery, value: Any, usable: sa.ColumnElement[bool]
+    feature: Feature, record: sa.Subquery, usable: sa.ColumnElement[bool]
 ) -> sa.ColumnElement[Any]:
     """The person's value from the usable records, by the feature's aggregation."""
     if feature.aggregation == "any":
         return sa.func.coalesce(sa.func.bool_or(usable), sa.false())
     if feature.aggregation == "count":
         return sa.func.count().filter(usable)
+    value = record.c.value
     simple = {"mean": sa.func.avg, "minimum": sa.func.min, "maximum": sa.func.max}
     if feature.aggregation in simple:
-        return simple[feature.aggregation](value).filter(usable)
+        return sa.type_coerce(simple[feature.aggregation](value).filter(usable), sa.Double)
     # The greatest (day, record, value) is the latest record's: an aggregate, where a sort of
     # all records would cost several times as much. Doubles hold days and record ids exactly.
-    day = sa.cast(records.c.start_date - sa.literal_column("DATE '2000-01-01'"), sa.Double)
-    dated = array([day, sa.cast(records.c.record_id, sa.Double), value])
+    day = sa.cast(record.c.start_date - sa.literal_column("DATE '2000-01-01'"), sa.Double)
+    dated = array([day, sa.cast(record.c.record_id, sa.Double), value])
     chosen = sa.func.max(dated) if feature.aggregation == "latest" else sa.func.min(dated)
-    return sa.type_coerce(chosen.filter(usable), sa.ARRAY(sa.Double))[3]
+    return sa.type_coerce(sa.type_coerce(chosen.filter(usable), sa.ARRAY(sa.Double))[3], sa.Double)
 
 
-def _concept_set(feature: Feature) -> ConceptSet:
-    return ConceptSet(tuple(c.id for c in feature.concepts), (), feature.descendants)
-
-
-def _window(
-    feature: Feature, start_date: sa.ColumnElement[Any], index_date: sa.ColumnElement[Any] | None
-) -> list[sa.ColumnElement[bool]]:
-    if index_date is None:
+def _window(feature: Feature, record: sa.Subquery) -> list[sa.ColumnElement[bool]]:
+    """The record lies in the feature's window; no condition without an index date."""
+    if "index_date" not in record.c:
         return []
     first, last = feature.window
     conditions: list[sa.ColumnElement[bool]] = []
     if first != "any":
-        conditions.append(start_date >= index_date + sa.literal_column(str(int(first))))
+        earliest = record.c.index_date + sa.literal_column(str(int(first)))
+        conditions.append(record.c.start_date >= earliest)
     if last != "any":
-        conditions.append(start_date <= index_date + sa.literal_column(str(int(last))))
+        latest = record.c.index_date + sa.literal_column(str(int(last)))
+        conditions.append(record.c.start_date <= latest)
     return conditions
-
-
-def _converted(feature: Feature, event: sa.Subquery) -> sa.ColumnElement[Any]:
-    """The record's number in the feature's unit; NULL for a unit that is not known.
-
-    A record without a unit is taken to be in the feature's own; the plausible range then
-    removes what is not.
-    """
-    value = sa.cast(event.c.value_as_number, sa.Double)
-    if feature.unit_concept_id is None:
-        return value
-    unit = sa.func.coalesce(event.c.unit_concept_id, 0)
-    own = (sa.or_(unit == 0, unit == feature.unit_concept_id), value)
-    others = [(unit == u.unit_concept_id, value * u.factor + u.offset) for u in feature.units]
-    return sa.case(own, *others)
 
 
 def _death(cdm: Cdm, features: Sequence[Feature], persons: sa.FromClause | None) -> sa.Subquery:
     death = cdm.table("death")
+    columns: list[sa.ColumnElement[Any]] = [death.c.person_id, death.c.death_date.label("start_date")]
     joined: sa.FromClause = death
-    index_date = None
     if persons is not None:
         joined = death.join(persons, persons.c.person_id == death.c.person_id)
-        index_date = persons.c.index_date
-    columns: list[sa.ColumnElement[Any]] = []
+        columns.append(persons.c.index_date)
+    record = sa.select(*columns).select_from(joined).subquery("death_record")
+    found: list[sa.ColumnElement[Any]] = []
     for i, feature in enumerate(features):
-        inside = sa.and_(sa.true(), *_window(feature, death.c.death_date, index_date))
-        columns.append(sa.func.bool_or(inside).label(f"v{i}"))
-        columns.append(sa.func.count().filter(inside).label(f"n{i}"))
-    query = sa.select(death.c.person_id, *columns).select_from(joined)
-    return query.group_by(death.c.person_id).subquery("death_feature")
+        inside = sa.and_(sa.true(), *_window(feature, record))
+        found.append(sa.func.bool_or(inside).label(f"v{i}"))
+        found.append(sa.func.count().filter(inside).label(f"n{i}"))
+    query = sa.select(record.c.person_id, *found).group_by(record.c.person_id)
+    return query.subquery("death_feature")

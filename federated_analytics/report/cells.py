@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from federated_analytics.report.result import OVERALL, POOLED, Result, Row
+
+SITE = "site"
+"""The stratum under which pooled rows hold the sites' own numbers."""
 
 Strata = tuple[tuple[str, str], ...]
 
@@ -82,6 +86,9 @@ def _cell(row: Row, estimates: dict[str, str]) -> Cell:
     )
 
 
+_SUPERSCRIPT = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+
 @dataclass(frozen=True)
 class Label:
     """How a feature or stratum is shown. `step` is its resolution, in its unit; None: unknown."""
@@ -92,7 +99,19 @@ class Label:
 
     @property
     def axis(self) -> str:
-        return f"{self.label} ({self.unit})" if self.unit else self.label
+        """The label with its unit: "Body mass index (kg/m²)"."""
+        unit = self.shown_unit
+        return f"{self.label} ({unit})" if unit else self.label
+
+    @property
+    def shown_unit(self) -> str:
+        """The unit as papers print it: UCUM's "mm[Hg]" is "mmHg", "10*3/uL" is "10³/µL"."""
+        plain = re.sub(r"[][{}]", "", self.unit).replace("_av", "").replace("_", " ")
+        if plain.startswith("u") and plain[1:2].isalpha() and plain != "unit":
+            plain = f"µ{plain[1:]}"
+        plain = re.sub(r"10\*(\d)", lambda m: f"10{m.group(1).translate(_SUPERSCRIPT)}", plain)
+        plain = re.sub(r"m([23])\b", lambda m: f"m{m.group(1).translate(_SUPERSCRIPT)}", plain)
+        return plain.replace("/uL", "/µL")
 
 
 class View:
@@ -108,10 +127,41 @@ class View:
         for cell in cells(result.rows):
             self.by_type.setdefault(result.result_type(cell.result_id), []).append(cell)
         self._labels = _labels(result)
+        self._levels: dict[str, dict[str, frozenset[str]]] = {}
+        self._index: dict[tuple[object, ...], list[Cell]] = {}
+        for name, found in self.by_type.items():
+            for cell in found:
+                place = (name, cell.site, cell.population, cell.strata, cell.variable)
+                self._index.setdefault(place, []).append(cell)
+
+    def at(
+        self,
+        *result_types: str,
+        site: str,
+        population: str,
+        strata: Strata = (),
+        variable: str,
+    ) -> list[Cell]:
+        """A variable's cells at a place, in the order of the result types."""
+        places = ((name, site, population, strata, variable) for name in result_types)
+        return [cell for place in places for cell in self._index.get(place, ())]
 
     def of(self, *result_types: str) -> list[Cell]:
         """The cells of the result types, in this order."""
         return [cell for name in result_types for cell in self.by_type.get(name, [])]
+
+    def variables(self, *result_types: str) -> list[str]:
+        """The variables of the result types, in their order."""
+        return list(dict.fromkeys(cell.variable for cell in self.of(*result_types)))
+
+    def levels(self, result_type: str, variable: str) -> frozenset[str]:
+        """All levels of a variable, wherever they occur."""
+        if result_type not in self._levels:
+            found: dict[str, set[str]] = {}
+            for cell in self.of(result_type):
+                found.setdefault(cell.variable, set()).add(cell.level)
+            self._levels[result_type] = {n: frozenset(levels) for n, levels in found.items()}
+        return self._levels[result_type].get(variable, frozenset())
 
     def label(self, name: str) -> Label:
         """How a feature or stratum is called; its name made readable where no label is known."""
@@ -201,17 +251,3 @@ def _label(name: str, entry: object) -> Label:
         unit=str(entry.get("unit") or ""),
         step=float(step) if isinstance(step, int | float) and step > 0 else None,
     )
-
-
-def find(
-    found: Sequence[Cell], *, site: str, population: str, strata: Strata = (), variable: str = ""
-) -> list[Cell]:
-    """The cells at a place; of every variable where `variable` is left out."""
-    return [
-        cell
-        for cell in found
-        if cell.site == site
-        and cell.population == population
-        and cell.strata == strata
-        and (not variable or cell.variable == variable)
-    ]

@@ -22,6 +22,8 @@ LABELS = {
     "systolic_bp": {"label": "Systolic blood pressure", "unit": "mm[Hg]", "step": 1},
     "hba1c": {"label": "Haemoglobin A1c", "unit": "%", "step": 0.1},
     "smoking": {"label": "Smoking status", "unit": ""},
+    "hypertension": {"label": "Hypertension", "unit": ""},
+    "asthma": {"label": "Asthma", "unit": ""},
     "sex": {"label": "Sex", "unit": ""},
     "age_group": {"label": "Age group", "unit": ""},
 }
@@ -121,6 +123,8 @@ def _persons(site: str) -> Iterator[Person]:
             else None,
             "hba1c": round(hba1c, 1) if draw.random() < (0.9 if diabetes else 0.35) else None,
             "smoking": draw.choices(["Never", "Former", "Current"], [55, 29, 16])[0],
+            "hypertension": "Yes" if draw.random() < 0.5 else "No",
+            "asthma": "Yes" if draw.random() < 0.01 else "No",
             **{name: float(draw.random() < share) for name, (_, share) in CONCEPTS.items()},
         }
 
@@ -172,16 +176,29 @@ def _share(part: int, whole: int) -> str:
 
 
 def _counted(
-    place: _Place, strata: Strata, variable: str, level: str | None, part: int, whole: int, **more: str
+    place: _Place,
+    strata: Strata,
+    variable: str,
+    level: str | None,
+    part: int,
+    whole: int,
+    **more: str,
 ) -> Iterator[Row]:
-    for estimate in (("count", "integer", _shown(part)), ("percentage", "percentage", _share(part, whole))):
+    for estimate in (
+        ("count", "integer", _shown(part)),
+        ("percentage", "percentage", _share(part, whole)),
+    ):
         yield place.row(strata, variable, level, estimate, more)
 
 
 def _counts(place: _Place, persons: list[Person]) -> Iterator[Row]:
     for strata, group in _strata(persons):
         yield place.row(strata, "persons", None, ("count", "integer", _shown(len(group))))
-    steps = ("In the database", "With a condition of the concept set", "365 days of observation before")
+    steps = (
+        "In the database",
+        "With a condition of the concept set",
+        "365 days of observation before",
+    )
     sizes = (len(persons) * 3, int(len(persons) * 1.2), len(persons))
     for position, (step, size) in enumerate(zip(steps, sizes, strict=True), start=1):
         yield from _counted(place, (), "attrition", step, size, sizes[0], step=str(position))
@@ -239,7 +256,10 @@ def _histogram(place: _Place, persons: list[Person]) -> Iterator[Row]:
         yield place.row(strata, "hba1c", None, ("count", "integer", _shown(len(values))))
         for low, high in zip(EDGES, EDGES[1:], strict=False):
             inside = sum(low <= v < high for v in values)
-            level, more = f"[{low:g}, {high:g})", {"bin_lower": f"{low:g}", "bin_upper": f"{high:g}"}
+            level, more = (
+                f"[{low:g}, {high:g})",
+                {"bin_lower": f"{low:g}", "bin_upper": f"{high:g}"},
+            )
             yield from _counted(place, strata, "hba1c", level, inside, len(values), **more)
             share = _share(inside, len(values))
             density = share if share in ("-", "NA") else repr(float(share) / 100 / (high - low))
@@ -248,7 +268,7 @@ def _histogram(place: _Place, persons: list[Person]) -> Iterator[Row]:
 
 def _frequencies(place: _Place, persons: list[Person]) -> Iterator[Row]:
     for strata, group in _strata(persons):
-        for name in ("sex", "smoking"):
+        for name in ("sex", "smoking", "hypertension", "asthma"):
             for level in sorted({str(p[name]) for p in group}):
                 part = sum(p[name] == level for p in group)
                 yield from _counted(place, strata, name, level, part, len(group))
@@ -286,7 +306,11 @@ def _participation(result_id: int) -> Iterable[Row]:
 def _suppression(result_id: int) -> Iterable[Row]:
     for site, cells in (("hospital-a", 14), ("hospital-c", 96)):
         for variable, analysis in (("hba1c", "histogram"), ("bmi", "summary")):
-            more = {"rule": "minimum_count", "analysis": analysis}
+            more = {
+                "rule": "minimum_count",
+                "analysis": analysis,
+                "population": POPULATIONS[0],
+            }
             reason = "Fewer than 5 persons behind the number."
             yield _own(result_id, site, variable, ("count_suppressed", "integer", cells), more)
             yield _own(result_id, site, variable, ("reason", "character", reason), more)

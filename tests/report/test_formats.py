@@ -18,7 +18,9 @@ from federated_analytics.report.formats import FORMATS, from_json, to_csv, to_js
 from federated_analytics.report.result import COLUMNS, Result, Row, pair, unpair
 
 TEXTS = st.one_of(
-    st.sampled_from(["NA", "", "<5", "-", "overall", 'a "b", c', "two\nlines", "x\r\ny", " s ", "é"]),
+    st.sampled_from(
+        ["NA", "", "<5", "-", "overall", 'a "b", c', "two\nlines", "x\r\ny", " s ", "é"]
+    ),
     st.text(max_size=12).filter(lambda text: text != "NaN"),
 )
 NAMES = TEXTS.filter(lambda text: text != "settings")
@@ -88,7 +90,7 @@ def test_csv_has_the_columns_and_one_row_for_each_setting() -> None:
 def test_csv_tells_na_from_a_text_that_reads_na() -> None:
     rows = (ROW, replace(ROW, variable_level="NA"), replace(ROW, estimate_value="NA"))
     text = to_csv(Result(rows, {}))
-    assert ',bmi,NA,' in text and ',bmi,"NA",' in text
+    assert ",bmi,NA," in text and ',bmi,"NA",' in text
     assert text.count("numeric,NaN,") == 1
 
 
@@ -172,7 +174,10 @@ def test_pair() -> None:
         "sex &&& age_group",
         "Female &&& 20 to 39",
     )
-    assert unpair("sex &&& age_group", "F &&& 20 to 39") == (("sex", "F"), ("age_group", "20 to 39"))
+    assert unpair("sex &&& age_group", "F &&& 20 to 39") == (
+        ("sex", "F"),
+        ("age_group", "20 to 39"),
+    )
     assert unpair("overall", "overall") == ()
     with pytest.raises(ValueError, match="2 levels"):
         pair(["sex"], ["F", "M"])

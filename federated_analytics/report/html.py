@@ -1,0 +1,65 @@
+"""The report: one HTML file that needs nothing else, on screen, on a phone and on paper."""
+
+from __future__ import annotations
+
+import base64
+from typing import Any
+
+from federated_analytics.errors import MissingExtra
+from federated_analytics.report.figures.svg import CONTROL, STYLE, Figure
+from federated_analytics.report.formats import to_csv
+from federated_analytics.report.methods import REFERENCES
+from federated_analytics.report.page import page_of
+from federated_analytics.report.page_style import STYLE_SHEET
+from federated_analytics.report.result import Result
+from federated_analytics.report.table_html import table_html
+from federated_analytics.report.template import PAGE
+
+CONTENT_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'"
+MOST_CSV_BYTES = 8_000_000
+
+
+def render(result: Result) -> str:
+    """The report as an HTML text.
+
+    Raises:
+        MissingExtra: jinja2 is not installed.
+    """
+    try:
+        from jinja2 import Environment, StrictUndefined
+        from markupsafe import Markup, escape
+    except ImportError as error:
+        raise MissingExtra("jinja2", "report", "The HTML report") from error
+
+    def shown(value: Any) -> Any:
+        if isinstance(value, Figure):
+            return Markup(value.inline())
+        if isinstance(value, str) and not isinstance(value, Markup):
+            return escape(_printable(value))
+        return value
+
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, finalize=shown, trim_blocks=True
+    )
+    template = environment.from_string(PAGE)
+    return template.render(
+        page=page_of(result, _csv_link(result)),
+        style=Markup(STYLE_SHEET),
+        figure_style=Markup(STYLE),
+        policy=CONTENT_POLICY,
+        references=REFERENCES,
+        show_table=lambda table: Markup(table_html(table)),
+    )
+
+
+def _csv_link(result: Result) -> str:
+    """The CSV as a data: link; "" where it would make the page too heavy."""
+    data = to_csv(result).encode("utf-8", "replace")
+    if len(data) > MOST_CSV_BYTES:
+        return ""
+    return "data:text/csv;charset=utf-8;base64," + base64.b64encode(data).decode("ascii")
+
+
+def _printable(text: str) -> str:
+    """The text without the control characters that HTML does not allow; lines stay."""
+    return "".join(c if c in "\n\t" or not CONTROL.match(c) else "\ufffd" for c in text)

@@ -1,0 +1,123 @@
+"""Tables about the sites: who took part, what each found, what each withheld, attrition."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from federated_analytics.report import numerals
+from federated_analytics.report.cells import Cell, View
+from federated_analytics.report.result import POOLED
+from federated_analytics.report.tables import (
+    NUMERIC,
+    Column,
+    Line,
+    Table,
+    digits_for,
+    joined,
+    mean_sd,
+    median_iqr,
+    missing,
+    n_percent,
+    site_name,
+)
+
+
+def per_site(view: View, population: str) -> Table:
+    """Each site's overall numbers under the pooled ones, feature by feature."""
+    shown = (POOLED, *view.shown_sites())
+    lines: list[Line] = []
+    for name in view.variables(*NUMERIC):
+        digits = digits_for(view, name)
+        at = {s: view.at(*NUMERIC, site=s, population=population, variable=name) for s in shown}
+        if any(at.values()):
+            lines.append(Line(view.label(name).axis))
+        for site, here in at.items():
+            if here:
+                texts = _site_cells(here, digits)
+                lines.append(Line(site_name(site), texts, indent=1, strong=site == POOLED))
+    names = ("Persons", "Mean (SD)", "95 % CI of the mean", "Median [IQR]", "Missing, n (%)")
+    columns = tuple(Column(name) for name in names)
+    title = "Site by site" + (f" – {population}" if len(view.populations) > 1 else "")
+    return Table(title, "Site", columns, tuple(lines))
+
+
+def attrition(view: View, population: str) -> Table:
+    """How many persons each step of a population's definition left, pooled and at each site."""
+    found = [c for c in view.of("counts") if c.variable == "attrition"]
+    found = [c for c in found if c.population == population]
+    sites = list(dict.fromkeys(cell.site for cell in found))
+    steps = dict.fromkeys((c.additional.get("step", ""), c.level) for c in found)
+    by_place = {(c.site, c.additional.get("step", ""), c.level): c for c in found}
+    lines = []
+    for step, level in steps:
+        here = [by_place.get((site, step, level)) for site in sites]
+        lines.append(Line(level, tuple(n_percent(cell) for cell in here)))
+    columns = tuple(Column(site_name(site)) for site in sites)
+    return Table(
+        f"Attrition – {population}", "Step", columns, tuple(lines), ("n (% of the first step).",)
+    )
+
+
+_REMARKS = ("code", "message", "remedy", "note")
+
+
+def participation(view: View) -> Table:
+    """Which sites answered, which did not, and why."""
+    lines = []
+    for cell in view.of("participation"):
+        note = " ".join(cell.text(name) for name in _REMARKS if cell.text(name))
+        lines.append(
+            Line(
+                cell.site,
+                (
+                    status(cell),
+                    numerals.count(cell.text("persons")) if cell.text("persons") else "",
+                    numerals.seconds(cell.text("seconds")) if cell.text("seconds") else "",
+                    numerals.size(cell.text("bytes_received"))
+                    if cell.text("bytes_received")
+                    else "",
+                    note,
+                ),
+            )
+        )
+    columns = tuple(Column(name) for name in ("Status", "Persons", "Time", "Received", "Remark"))
+    return Table("Participation", "Site", columns, tuple(lines), text_columns=frozenset({0, 4}))
+
+
+def suppression(view: View) -> Table:
+    """How many numbers each site withheld, where and by which rule."""
+    lines = []
+    for cell in view.of("suppression"):
+        lines.append(
+            Line(
+                cell.site,
+                (
+                    cell.additional.get("population", ""),
+                    cell.additional.get("analysis", "").replace("_", " "),
+                    view.label(cell.variable).label,
+                    numerals.count(cell.text("count_suppressed")),
+                    cell.additional.get("rule", "").replace("_", " "),
+                    cell.text("reason"),
+                ),
+            )
+        )
+    names = ("Population", "Analysis", "Feature", "Numbers withheld", "Rule", "Why")
+    columns = tuple(Column(name) for name in names)
+    return Table("Withheld", "Site", columns, tuple(lines), text_columns=frozenset({0, 1, 2, 4, 5}))
+
+
+def status(cell: Cell) -> str:
+    """A site's status in words: "answered", "no answer" …"""
+    return cell.text("status").replace("_", " ") or "unknown"
+
+
+def _site_cells(here: Sequence[Cell], digits: int) -> tuple[str, ...]:
+    n = next((cell.text("count") for cell in here if cell.text("count")), "")
+    interval = joined(here, "conf_low", "{} to {}", ("conf_low", "conf_high"), digits)
+    return (
+        numerals.count(n) if n else "",
+        mean_sd(here, digits),
+        interval,
+        median_iqr(here, digits),
+        missing(here),
+    )
