@@ -103,7 +103,7 @@ class MissingExtra(FederatedAnalyticsError):
     def __init__(self, package: str, extra: str, purpose: str) -> None:
         super().__init__(
             f"{purpose} needs the package {package}, which is not installed.",
-            remedy=f"Run: pip install 'federated_analytics[{extra}]'",
+            remedy=f"Run: pip install 'federated-analytics[{extra}]'",
         )
 
 

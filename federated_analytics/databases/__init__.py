@@ -1,0 +1,1 @@
+"""Databases to try things on: PostgreSQL servers of our own, OMOP tables, synthetic patients."""

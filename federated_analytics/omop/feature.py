@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from fractions import Fraction
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 Group = Literal[
     "demographics",
@@ -123,6 +124,17 @@ class Feature(BaseModel):
             **data,
         }
 
+    @field_validator("window", mode="before")
+    @classmethod
+    def _days(cls, window: Any) -> Any:
+        days = list(window) if isinstance(window, list | tuple) else []
+        whole = [isinstance(day, int) and not isinstance(day, bool) for day in days]
+        if len(days) != 2 or not all(w or d == "any" for w, d in zip(whole, days, strict=True)):
+            raise ValueError(
+                'window is [first, last] in days from the index date, each a whole number or "any"'
+            )
+        return window
+
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         for message in _contradictions(self):
@@ -152,7 +164,7 @@ def _wrong_range(feature: Feature) -> Iterator[str]:
     low, high = feature.range
     if low >= high:
         yield f"range must rise; write [{high:g}, {low:g}] or another upper end"
-    if feature.step > high - low:
+    if Fraction(str(feature.step)) > Fraction(str(high)) - Fraction(str(low)):
         yield f"step {feature.step:g} is wider than range; write a smaller one"
     if feature.histogram is not None:
         left, right = feature.histogram

@@ -123,14 +123,15 @@ _OWN_FEATURES = """
 A study file defines features, or changes some fields of one above:
 
 ```toml
-[feature.lactate]
+[feature.lactate_dehydrogenase]
 domain = "measurement"
 type = "numeric"
-concepts = [40762125]
-unit = "mmol/L"
-unit_concept_id = 8753
-range = [0.1, 30]
-step = 0.1
+concepts = [3016436]
+unit = "U/L"
+unit_concept_id = 8645
+units = [{ unit = "µkat/L", unit_concept_id = 32995, factor = 60, offset = 0 }]
+range = [20, 5000]
+step = 5
 aggregation = "maximum"
 window = [0, 7]
 
@@ -142,7 +143,6 @@ window = [0, 365]
 `domain` is person, measurement, condition, drug, procedure, observation, visit or death; `type`
 numeric, boolean or categorical; `aggregation` latest, first, mean, minimum, maximum, any or count.
 `descendants` (concepts below the listed ones) is on for all domains but measurement. `units` lists
-conversions, value in `unit` = value * factor + offset:
-`units = [{ unit = "mg/dL", unit_concept_id = 8840, factor = 0.111, offset = 0 }]`. `histogram` is
-the part of `range` over which histograms are drawn, `step` the width of the finest grid.
+conversions: value in `unit` = value * factor + offset. `step` is the width of the finest grid over
+`range`; `histogram` is the part of `range` over which histograms are drawn, all of it by default.
 """

@@ -133,14 +133,17 @@ def public_edges(feature: Feature, bins: int | None = None) -> list[float]:
     Raises:
         StudyError: the feature has no range.
     """
-    low, high, step = _bounds(feature)
+    low, upper, step = _bounds(feature)
+    high = upper
     if feature.histogram is not None:
         low, high = (Fraction(str(end)) for end in feature.histogram)
     wanted = bins or ABOUT_BINS
-    widths = [w for w in _round_widths(step, high - low)]
-    width = min(widths, key=lambda w: abs(math.log(float((high - low) / w) / wanted)))
+    width = min(
+        _round_widths(step, high - low),
+        key=lambda w: abs(math.log(float((high - low) / w) / wanted)),
+    )
     first, last = math.floor(low / width), math.floor(high / width) + 1
-    if feature.range is not None and high < feature.range[1] and high % width == 0:
+    if high < upper and high % width == 0:
         last -= 1  # `high` itself lies outside the part that is drawn
     return [float(i * width) for i in range(first, last + 1)]
 

@@ -1,4 +1,4 @@
-"""The result's rows gathered by place: what stands together in a table's cell or a figure's mark."""
+"""The result's rows gathered by place: what a table's cell or a figure's mark shows."""
 
 from __future__ import annotations
 

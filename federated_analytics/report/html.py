@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import base64
+import re
 from typing import Any
 
-from federated_analytics.errors import MissingExtra
-from federated_analytics.report.figures.svg import CONTROL, STYLE, Figure
+from federated_analytics.report.figures.svg import STYLE, Figure
 from federated_analytics.report.formats import to_csv
 from federated_analytics.report.methods import REFERENCES
 from federated_analytics.report.page import page_of
@@ -17,19 +17,13 @@ from federated_analytics.report.template import PAGE
 
 CONTENT_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'"
 MOST_CSV_BYTES = 8_000_000
+NOT_IN_HTML = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ufffe\uffff]")
 
 
 def render(result: Result) -> str:
-    """The report as an HTML text.
-
-    Raises:
-        MissingExtra: jinja2 is not installed.
-    """
-    try:
-        from jinja2 import Environment, StrictUndefined
-        from markupsafe import Markup, escape
-    except ImportError as error:
-        raise MissingExtra("jinja2", "report", "The HTML report") from error
+    """The report as an HTML text."""
+    from jinja2 import Environment, StrictUndefined
+    from markupsafe import Markup, escape
 
     def shown(value: Any) -> Any:
         if isinstance(value, Figure):
@@ -62,4 +56,4 @@ def _csv_link(result: Result) -> str:
 
 def _printable(text: str) -> str:
     """The text without the control characters that HTML does not allow; lines stay."""
-    return "".join(c if c in "\n\t" or not CONTROL.match(c) else "\ufffd" for c in text)
+    return NOT_IN_HTML.sub("\ufffd", text)

@@ -195,5 +195,6 @@ def _withheld_text(view: View, withheld: Table) -> str:
     return (
         f"The sites withheld {numbers:,.0f} numbers. A count that rests on 1 to "
         f"{max(1, int(number(threshold) or 1) - 1)} persons is shown as <{threshold} "
-        "(in pooled counts the bounds of the sites add up), and what rests on it as –. A pooled number leaves out the sites that withheld their part of it."
+        "(in pooled counts the bounds of the sites add up), and what rests on it as –. "
+        "A pooled number leaves out the sites that withheld their part of it."
     )

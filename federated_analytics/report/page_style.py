@@ -2,7 +2,8 @@
 
 STYLE_SHEET = """
 :root {
-  --paper: #ffffff; --ground: #f5f7f9; --ink: #1d2733; --soft: #5a6672; --rule: #dde3e8; --shade: #1d273326;
+  --paper: #ffffff; --ground: #f5f7f9; --ink: #1d2733; --soft: #5a6672; --rule: #dde3e8;
+  --shade: #1d273326;
   --accent: #0072b2; --accent-soft: #e3f0f8; --good: #00734f; --good-soft: #e0f3ec;
   --bad: #b23b00; --bad-soft: #fbe9df; --warn: #7a5600; --warn-soft: #fbf0d5;
   --sans: system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif;
@@ -11,7 +12,8 @@ STYLE_SHEET = """
 }
 @media screen and (prefers-color-scheme: dark) {
   :root {
-    --paper: #171d24; --ground: #0f1419; --ink: #e8edf2; --soft: #a3b0bd; --rule: #2f3944; --shade: #00000080;
+    --paper: #171d24; --ground: #0f1419; --ink: #e8edf2; --soft: #a3b0bd; --rule: #2f3944;
+    --shade: #00000080;
     --accent: #56a9e0; --accent-soft: #16303f; --good: #5ed3a8; --good-soft: #12362b;
     --bad: #f59a6c; --bad-soft: #40241a; --warn: #f0c566; --warn-soft: #3a2f14;
     color-scheme: dark;
@@ -87,7 +89,8 @@ thead th.over-head:not(:empty) { border-bottom: 1px solid var(--rule); }
 thead tr:last-child th { border-bottom: 1.5px solid var(--ink); }
 thead tr:first-child th { border-top: 1.5px solid var(--ink); padding-top: 8px; }
 tbody tr:last-child > * { border-bottom: 1.5px solid var(--ink); padding-bottom: 8px; }
-tr.heading th { font-weight: 600; padding-top: 10px; }
+tr.heading th[scope=row] { font-weight: 600; padding-top: 10px; position: static;
+  background: none; max-width: none; }
 tr.strong th, tr.strong td { font-weight: 600; }
 tr.indent th[scope=row] { padding-left: 18px; color: var(--soft); }
 tr.strong.indent th[scope=row] { color: var(--ink); }
@@ -158,7 +161,8 @@ footer { color: var(--soft); font-size: .84rem; text-align: center; padding: 0 2
   section { border: 0; padding: 0; margin: 0 0 16pt; border-radius: 0; }
   section > h2 { border-bottom: .75pt solid var(--rule); padding-bottom: 3pt; }
   h2, h3, h4, caption, figcaption, summary { break-after: avoid; }
-  figure, .sites li, tr, .facts { break-inside: avoid; }
+  figure, .sites li, tr, .facts, .block { break-inside: avoid; }
+  .block.long { break-inside: auto; }
   .scroll { overflow: visible; margin: 0; padding: 0; background: none; }
   table { font-size: 8pt; }
   table.wide { font-size: 6.4pt; }

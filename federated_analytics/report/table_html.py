@@ -10,14 +10,18 @@ from federated_analytics.report.tables import Line, Table
 WIDE = 6
 """Tables with more columns than this are set smaller."""
 
+LONG = 45
+"""Tables with more lines than this are broken over printed pages."""
+
 
 def table_html(table: Table) -> str:
     """A table that scrolls in its own box where the page is narrower."""
     wide = ' class="wide"' if len(table.columns) > WIDE else ""
+    long = " long" if len(table.lines) > LONG else ""
     body = "\n".join(_line(table, line) for line in table.lines)
     notes = f'<p class="notes">{_text(" ".join(table.notes))}</p>' if table.notes else ""
     return (
-        f'<div class="block"><div class="scroll" tabindex="0" role="region" '
+        f'<div class="block{long}"><div class="scroll" tabindex="0" role="region" '
         f'aria-label="{_text(table.title)}">\n<table{wide}><caption>{_text(table.title)}</caption>\n'
         f"<thead>{_over(table)}{_head(table)}</thead>\n<tbody>{body}</tbody></table></div>"
         f"{notes}</div>"

@@ -191,7 +191,8 @@ def is_yes_no(view: View, name: str) -> bool:
 
 def mean_sd(here: Sequence[Cell], digits: int) -> str:
     """ "25.5 (4.8)"; "" where no cell has a mean."""
-    return joined(here, "mean", "{} ({})", ("mean", "sd"), digits)
+    full = joined(here, "sd", "{} ({})", ("mean", "sd"), digits)
+    return full or joined(here, "mean", "{}", ("mean",), digits)
 
 
 def median_iqr(here: Sequence[Cell], digits: int) -> str:

@@ -6,6 +6,7 @@ import json
 import math
 import random
 from collections.abc import Callable, Iterable, Iterator
+from itertools import pairwise
 from statistics import fmean, stdev
 
 from federated_analytics.report.result import POOLED, Result, Row, pair
@@ -254,7 +255,7 @@ def _histogram(place: _Place, persons: list[Person]) -> Iterator[Row]:
     for strata, group in _strata(persons):
         values = [float(p["hba1c"]) for p in group if p["hba1c"] is not None]
         yield place.row(strata, "hba1c", None, ("count", "integer", _shown(len(values))))
-        for low, high in zip(EDGES, EDGES[1:], strict=False):
+        for low, high in pairwise(EDGES):
             inside = sum(low <= v < high for v in values)
             level, more = (
                 f"[{low:g}, {high:g})",

@@ -82,15 +82,20 @@ def test_csv_has_the_columns_and_one_row_for_each_setting() -> None:
     assert lines[0] == list(COLUMNS)
     assert [line[8] for line in lines[1:]] == ["result_type", "study", "study_toml", "mean"]
     for line in lines[1:4]:
-        assert line[1] == "NA" and line[6] == "settings" and line[7] == "NA"
-        assert line[2:6] == ["overall"] * 4 and line[11:] == ["overall"] * 2
-    assert lines[4][1] == "pooled" and lines[4][7] == "NA"
+        assert line[1] == "NA"
+        assert line[6] == "settings"
+        assert line[7] == "NA"
+        assert line[2:6] == ["overall"] * 4
+        assert line[11:] == ["overall"] * 2
+    assert lines[4][1] == "pooled"
+    assert lines[4][7] == "NA"
 
 
 def test_csv_tells_na_from_a_text_that_reads_na() -> None:
     rows = (ROW, replace(ROW, variable_level="NA"), replace(ROW, estimate_value="NA"))
     text = to_csv(Result(rows, {}))
-    assert ",bmi,NA," in text and ',bmi,"NA",' in text
+    assert ",bmi,NA," in text
+    assert ',bmi,"NA",' in text
     assert text.count("numeric,NaN,") == 1
 
 
@@ -190,7 +195,8 @@ def test_select_and_pandas() -> None:
     assert result.select(result_type="counts").settings == {2: {"result_type": "counts"}}
     assert result.select(cdm_name="pooled", variable_name="bmi").rows == (ROW,)
     frame = result.to_pandas()
-    assert list(frame.columns) == list(COLUMNS) and len(frame) == 2
+    assert list(frame.columns) == list(COLUMNS)
+    assert len(frame) == 2
     assert frame["result_id"].tolist() == [1, 2]
     assert len(result.to_pandas(settings=True)) == 4
 

@@ -78,7 +78,7 @@ def _draw(
 ) -> None:
     several = len(shown) > 1
     longest = max((_share(b.cell) for _, bars in groups for b in bars), default=0.0)
-    limit = 100.0 if longest > 50 else max(10.0, longest * 1.08)
+    limit = 100.0 if longest > 25 else max(10.0, longest * 1.2)
     thickness = THIN if several else THICK
     values = [_text(b.cell) for _, bars in groups for b in bars]
     right = max(map(text_width, values), default=0.0) + 10

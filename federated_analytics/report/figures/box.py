@@ -82,8 +82,8 @@ def _draw(
         if not narrow and box.cell.number("median") is not None:
             text = _numbers(box.cell, digits)
             drawing.text(drawing.width, y + 4, text, anchor="end", size=11.5)
-    entries = [("Box: middle half; line: median; whiskers: 5 % to 95 %", "s0")]
-    entries.append(("Shade: where the median is guaranteed to lie", "soft"))
+    entries = [("Box: middle half; whiskers: 5 % to 95 %", "s0")]
+    entries.append(("Dark: where the median is sure to lie", "soft"))
     legend(drawing, 0, bottom + 58, entries)
 
 

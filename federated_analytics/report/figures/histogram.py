@@ -88,7 +88,7 @@ def _withheld_entry(panels: Sequence[Panel]) -> list[tuple[str, str]]:
         return []
     marks = {b.mark for b in withheld if b.most is not None}
     persons = f"{marks.pop()} persons" if len(marks) == 1 else "too few persons"
-    return [(f"Withheld: {persons}, drawn as high as it can be", "withheld")]
+    return [(f"Withheld: {persons}, at their most", "withheld")]
 
 
 def _bars(drawing: Drawing, panel: Panel, x: Scale, y: Scale) -> None:

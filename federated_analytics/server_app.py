@@ -1,0 +1,58 @@
+"""The ServerApp: reads the run-config, runs the study over the grid, writes the result."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from flwr.app import Context
+from flwr.serverapp import Grid, ServerApp
+
+from federated_analytics.errors import ConfigError, FederatedAnalyticsError
+
+app = ServerApp()
+
+
+@app.main()
+def main(grid: Grid, context: Context) -> None:
+    """Run one study. A failure ends the run as failed, with its code and remedy in the log."""
+    try:
+        _run(grid, context.run_config)
+    except FederatedAnalyticsError as error:
+        print(f"error {error.code}: {error}", flush=True)
+        sys.exit(1)
+
+
+def _run(grid: Grid, run_config: Any) -> None:
+    from federated_analytics.couriers import GridCourier
+    from federated_analytics.federation import Terms, run_study
+    from federated_analytics.payload import to_lines
+    from federated_analytics.progress import line
+    from federated_analytics.report.formats import to_json
+    from federated_analytics.report.table_text import to_text
+    from federated_analytics.run_config import whole
+    from federated_analytics.study import Study
+
+    study = Study.from_run_config(run_config, Path(__file__).parents[1])
+    terms = Terms.from_run_config(run_config)
+    wait = whole(run_config, "wait-seconds", 30, 0, 3_600)
+    returned = _flag(run_config, "return-result")
+    courier = GridCourier(grid, terms.min_sites, wait)
+    result = run_study(study, courier, terms, on_progress=lambda e: print(line(e), flush=True))
+    if returned:
+        for text in to_lines(to_json(result)):
+            print(text, flush=True)
+        return
+    print(to_text(result), flush=True)
+    folder = str(run_config.get("results-dir", "")).strip()
+    if folder:
+        for path in result.save(Path(folder)):
+            print(f"wrote {path}", flush=True)
+
+
+def _flag(run_config: Any, key: str) -> bool:
+    value = run_config.get(key, False)
+    if not isinstance(value, bool):
+        raise ConfigError(f"`{key}` is true or false.", where=f"run-config: {key}")
+    return value

@@ -1,0 +1,247 @@
+"""Submit a study to a Flower federation and bring its result back to this machine."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import tomli_w
+
+from federated_analytics.errors import (
+    ConfigError,
+    FederatedAnalyticsError,
+    FederationError,
+    WireError,
+    did_you_mean,
+)
+from federated_analytics.payload import from_lines, is_payload
+
+if TYPE_CHECKING:
+    from federated_analytics.report.result import Result
+    from federated_analytics.study import Study
+
+_STARTED = re.compile(r"Successfully started run (\d+)")
+_ERROR = re.compile(r"error ([a-z_]+): (.*)")
+_ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
+READ_AGAIN = 2
+"""How often a log is read again when its result does not add up."""
+
+
+class RunFailed(FederationError):
+    """A run that ended without a result."""
+
+    code = "run_failed"
+
+
+class NoSuperLink(ConfigError):
+    """A connection that Flower's config.toml does not have, or that nothing answers."""
+
+    code = "no_superlink"
+
+
+@dataclass
+class _Log:
+    """What the stream of a run has said so far."""
+
+    run_id: str = ""
+    payload: list[str] = field(default_factory=list)
+    said: list[str] = field(default_factory=list)
+    error: tuple[str, str] | None = None
+
+    def take(self, line: str, show: Callable[[str], None]) -> None:
+        line = _ANSI.sub("", line.rstrip("\n"))
+        if is_payload(line):
+            self.payload.append(line)
+            return
+        if found := _STARTED.search(line):
+            self.run_id = found[1]
+        if found := _ERROR.match(line.strip()):
+            self.error = (found[1], found[2])
+        self.said.append(line)
+        show(line)
+
+
+def submit(
+    study: Study,
+    *,
+    superlink: str,
+    min_sites: int = 2,
+    deadline_seconds: float = 300,
+    root_certificates: str | Path | None = None,
+    on_line: Callable[[str], None] | None = None,
+    **_: object,
+) -> Result:
+    """Run a study over a federation and return its result.
+
+    Args:
+        superlink: a connection's name in Flower's config.toml, or HOST:PORT of a SuperLink.
+        root_certificates: for HOST:PORT with TLS; without, the connection is insecure.
+        on_line: shown each line of the run's log that is for reading.
+    Raises:
+        NoSuperLink: no such connection, or nothing answers there.
+        RunFailed: the run ended without a result; the message says why.
+    """
+    from federated_analytics.report.formats import from_json
+
+    show = on_line or (lambda line: None)
+    config = {
+        "study-json": study.to_json(with_source=True),
+        "min-sites": int(min_sites),
+        "deadline-seconds": int(deadline_seconds),
+        "return-result": True,
+    }
+    with _app() as app, _connection(superlink, root_certificates) as (name, environment):
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / "run-config.toml"
+            file.write_text(tomli_w.dumps(config), encoding="utf-8")
+            command = ["run", str(app), name, "--run-config", str(file), "--stream"]
+            log = _stream(command, environment, show)
+        return from_json(_payload(log, name, app, environment), where=f"run {log.run_id}")
+
+
+def _stream(
+    arguments: list[str], environment: dict[str, str], show: Callable[[str], None]
+) -> _Log:
+    """Run `flwr` and read what it prints; a Ctrl-C here also stops the run."""
+    log = _Log()
+    process = subprocess.Popen(
+        _flwr(arguments),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        env=environment,
+    )
+    assert process.stdout is not None
+    try:
+        for line in process.stdout:
+            log.take(line, show)
+        process.wait()
+    except BaseException:
+        process.terminate()
+        if log.run_id:
+            name = arguments[2]
+            subprocess.run(
+                _flwr(["stop", log.run_id, name]),
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                env=environment,
+                check=False,
+            )
+        raise
+    return log
+
+
+def _payload(log: _Log, name: str, app: Path, environment: dict[str, str]) -> str:
+    """The result's text; the log is read again where lines of it are missing."""
+    for attempt in range(READ_AGAIN + 1):
+        if log.error is not None:
+            code, text = log.error
+            failed = RunFailed(text)
+            failed.code = code
+            raise failed
+        try:
+            return from_lines(log.payload)
+        except WireError:
+            if not log.run_id or attempt == READ_AGAIN:
+                break
+        again = _stream(["log", log.run_id, name, "--show"], environment, lambda line: None)
+        log = _Log(log.run_id, again.payload, [*log.said, *again.said], again.error)
+    raise _explained(log, name)
+
+
+def _explained(log: _Log, name: str) -> FederatedAnalyticsError:
+    text = "\n".join(log.said)
+    last = " ".join(line.strip(" │╭╰─╮╯") for line in log.said[-8:]).strip()
+    if not log.run_id:
+        return NoSuperLink(
+            f"The run was not started: {last[-400:]}",
+            where=name,
+            remedy="Is the SuperLink running? `flwr ls` with the same connection tells.",
+        )
+    if "Exit Code" in text or "raised an exception" in text:
+        message = "The ServerApp failed; its log above says why."
+    else:
+        message = "The run ended, or its SuperLink went away, before the result had come."
+    return RunFailed(
+        message,
+        where=f"run {log.run_id}",
+        remedy=f"`flwr log {log.run_id} {name}` shows its log; run the study again.",
+    )
+
+
+def _flwr(arguments: list[str]) -> list[str]:
+    """Flower's command of this Python's own environment."""
+    beside = Path(sys.executable).with_name("flwr")
+    return [str(beside) if beside.exists() else "flwr", *arguments]
+
+
+@contextmanager
+def _app() -> Iterator[Path]:
+    """A folder that `flwr run` takes: the checkout, or a copy of the installed package."""
+    package = Path(__file__).parent
+    if (package.parent / "pyproject.toml").is_file():
+        yield package.parent
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        app = Path(folder) / "federated-analytics"
+        ignored = shutil.ignore_patterns("__pycache__", "app")
+        shutil.copytree(package, app / package.name, ignore=ignored)
+        shutil.copytree(package / "app", app, dirs_exist_ok=True)
+        yield app
+
+
+@contextmanager
+def _connection(
+    superlink: str, root_certificates: str | Path | None
+) -> Iterator[tuple[str, dict[str, str]]]:
+    """The connection's name and the environment in which Flower knows it."""
+    import os
+
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1", "NO_COLOR": "1", "COLUMNS": "200"}
+    if ":" not in superlink:
+        _must_exist(superlink, environment)
+        yield superlink, environment
+        return
+    with tempfile.TemporaryDirectory() as home:
+        settings: dict[str, object] = {"address": superlink, "insecure": True}
+        if root_certificates is not None:
+            path = str(Path(root_certificates).resolve())
+            settings = {"address": superlink, "root-certificates": path}
+        write_connections(Path(home), {"here": settings})
+        yield "here", environment | {"FLWR_HOME": home}
+
+
+def write_connections(home: Path, connections: dict[str, dict[str, object]]) -> None:
+    """Flower's config.toml with these connections, the first the default."""
+    home.mkdir(parents=True, exist_ok=True)
+    table: dict[str, object] = {"default": next(iter(connections)), **connections}
+    (home / "config.toml").write_text(tomli_w.dumps({"superlink": table}), encoding="utf-8")
+
+
+def _must_exist(name: str, environment: dict[str, str]) -> None:
+    import tomllib
+
+    home = Path(environment.get("FLWR_HOME") or Path.home() / ".flwr")
+    known: list[str] = []
+    try:
+        data = tomllib.loads((home / "config.toml").read_text(encoding="utf-8"))
+        known = [k for k, v in data.get("superlink", {}).items() if isinstance(v, dict)]
+    except (OSError, tomllib.TOMLDecodeError):
+        known = []
+    if name not in known:
+        raise NoSuperLink(
+            f"Flower's config.toml has no connection {name!r}.",
+            where=str(home / "config.toml"),
+            remedy=did_you_mean(name, known)
+            or (f"It has: {', '.join(known)}." if known else "")
+            or f"Write [superlink.{name}] with address and insecure = true, or give HOST:PORT.",
+        )
