@@ -158,7 +158,7 @@ def test_parquet_without_pyarrow_names_the_extra(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(formats, "find_spec", lambda name: None)
-    with pytest.raises(MissingExtra, match=r"federated_analytics\[parquet\]"):
+    with pytest.raises(MissingExtra, match=r"analytics\[parquet\]"):
         Result((ROW,)).save(tmp_path, ["parquet"])
     assert [path.name for path in Result(()).save(tmp_path, None)] == [
         "result.csv",
