@@ -121,7 +121,12 @@ def demo(
     from federated_analytics.report.table_text import to_terminal
 
     result = run_demo(
-        persons=persons, sites=sites, seed=seed, out=out, keep=keep, say=lambda s: print(s, flush=True)
+        persons=persons,
+        sites=sites,
+        seed=seed,
+        out=out,
+        keep=keep,
+        say=lambda s: print(s, flush=True),
     )
     to_terminal(result)
 
@@ -176,7 +181,6 @@ def features(
     format: Annotated[str, typer.Option(help="table, json or csv.")] = "table",
 ) -> None:
     """List the features that a study can ask for."""
-    from federated_analytics.omop import feature_listing
 
     from federated_analytics.omop.feature_listing import features_table, features_text
 

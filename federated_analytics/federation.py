@@ -235,7 +235,14 @@ def _noted(found: Sequence[Participation]) -> tuple[Participation, ...]:
                 note = f"reads the same database as {first}: its persons are counted twice"
         noted.append(
             Participation(
-                name, p.status, p.seconds, p.bytes_sent, p.bytes_received, p.disclosure, p.refusal, note
+                name,
+                p.status,
+                p.seconds,
+                p.bytes_sent,
+                p.bytes_received,
+                p.disclosure,
+                p.refusal,
+                note,
             )
         )
     return tuple(noted)

@@ -6,14 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
 from federated_analytics.analyses.base import Query, analyses
 from federated_analytics.execution import needs
 from federated_analytics.omop.database import database_url, may_create_temporary, snapshot
 from federated_analytics.omop.strata import groupings
-from federated_analytics.omop.tables import Cdm
+from federated_analytics.omop.tables import Cdm, Statement
 from federated_analytics.omop.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -29,7 +28,7 @@ class _Recorder(Workspace):
 
     statements: list[str] = field(default_factory=list)
 
-    def _create(self, name: str, query: sa.Select[Any]) -> None:
+    def _create(self, name: str, query: Statement) -> None:
         self.statements.append(f"CREATE TEMPORARY TABLE {name} ON COMMIT DROP AS {literal(query)}")
 
     def _script(self, statements: Sequence[str]) -> None:
@@ -72,7 +71,7 @@ def _population(
     return parts
 
 
-def literal(query: sa.Select[Any]) -> str:
+def literal(query: Statement) -> str:
     """A statement with its parameters written in, for reading."""
     compiled = query.compile(
         dialect=postgresql.dialect(),  # type: ignore[no-untyped-call]

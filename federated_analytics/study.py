@@ -226,7 +226,7 @@ class Study(BaseModel):
             raise StudyError(
                 f"The population {population.name!r} has no index date, so no index_year.",
                 where=f"{where}.by",
-                remedy="Use a population with an index date, such as kind = \"condition\".",
+                remedy='Use a population with an index date, such as kind = "condition".',
             )
         return tuple(s for s in strata if s.name != SITE)
 
@@ -292,7 +292,11 @@ def _explained(
 
 
 _TAGS = frozenset({"everyone", "cohort", "atlas", "table"}) | {
-    "condition", "drug", "procedure", "measurement", "observation"
+    "condition",
+    "drug",
+    "procedure",
+    "measurement",
+    "observation",
 }
 
 

@@ -107,9 +107,7 @@ def submit(
         return from_json(_payload(log, name, app, environment), where=f"run {log.run_id}")
 
 
-def _stream(
-    arguments: list[str], environment: dict[str, str], show: Callable[[str], None]
-) -> _Log:
+def _stream(arguments: list[str], environment: dict[str, str], show: Callable[[str], None]) -> _Log:
     """Run `flwr` and read what it prints; a Ctrl-C here also stops the run."""
     log = _Log()
     process = subprocess.Popen(
@@ -206,7 +204,10 @@ def _connection(
     """The connection's name and the environment in which Flower knows it."""
     import os
 
-    environment = {**os.environ, "PYTHONUNBUFFERED": "1", "NO_COLOR": "1", "COLUMNS": "200"}
+    from federated_analytics.local.program import with_own_programs
+
+    plain = {"PYTHONUNBUFFERED": "1", "NO_COLOR": "1", "COLUMNS": "200"}
+    environment = with_own_programs({**os.environ, **plain})
     if ":" not in superlink:
         _must_exist(superlink, environment)
         yield superlink, environment

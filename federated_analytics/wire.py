@@ -91,11 +91,16 @@ def to_plain(value: Any) -> Any:
 
 
 def _field_values(value: Any) -> list[Any]:
-    return [to_plain(getattr(value, name)) for name, _ in _travelling(type(value))]
+    return [to_plain(getattr(value, name)) for name, _ in _fields_of(value)]
+
+
+def _fields_of(value: Any) -> list[tuple[str, Any]]:
+    cls: Any = type(value)
+    return _travelling(cls)
 
 
 @cache
-def _travelling(cls: type) -> list[tuple[str, Any]]:
+def _travelling(cls: Any) -> list[tuple[str, Any]]:
     """Names and types of the fields of `cls` that travel."""
     hints = typing.get_type_hints(cls)
     return [(f.name, hints[f.name]) for f in dataclasses.fields(cls) if "stays" not in f.metadata]

@@ -45,7 +45,8 @@ _NUMBERS = {
 _WHOLE = {"year_of_birth", "month_of_birth", "day_of_birth", "min_levels_of_separation"}
 _WHOLE |= {"max_levels_of_separation"}
 _IDENTIFIER_TEXT = {"domain_id", "vocabulary_id", "concept_class_id", "relationship_id"}
-_IDENTIFIER_TEXT |= {"reverse_relationship_id", "unique_device_id", "field_concept_id"}
+_IDENTIFIER_TEXT |= {"reverse_relationship_id", "unique_device_id", "specimen_source_id"}
+_IDENTIFIER = re.compile(r"_id(_[12])?$")
 _CALL = re.compile(r"date\((\w+),'unixepoch'\)")
 
 Part = tuple[int, int]
@@ -118,7 +119,7 @@ def _load_table(
     rows = csv.reader(lines)
     columns = [_CALL.sub(r"\1", name.strip()).lower() for name in next(rows)]
     place = sql.Identifier(schema, table)
-    typed = [sql.SQL("{} {}").format(sql.Identifier(c), sql.SQL(_type(table, c))) for c in columns]
+    typed = [sql.SQL("{} {}").format(sql.Identifier(c), sql.SQL(_type(c))) for c in columns]
     connection.execute(sql.SQL("CREATE TABLE {} ({})").format(place, sql.SQL(", ").join(typed)))
     person = columns.index("person_id") if "person_id" in columns else None
     count = 0
@@ -131,7 +132,7 @@ def _load_table(
     return count
 
 
-def _type(table: str, column: str) -> str:
+def _type(column: str) -> str:
     """SQL type of a column of the CDM, by its name."""
     if column.endswith("_date"):
         return "date"
@@ -139,6 +140,6 @@ def _type(table: str, column: str) -> str:
         return "timestamp"
     if column in _NUMBERS:
         return "numeric"
-    if column in _WHOLE or (column.endswith("_id") and column not in _IDENTIFIER_TEXT):
+    if column in _WHOLE or (_IDENTIFIER.search(column) and column not in _IDENTIFIER_TEXT):
         return "bigint"
     return "text"

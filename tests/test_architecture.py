@@ -13,8 +13,9 @@ ROOT = Path(federated_analytics.__file__).parent
 
 # A module may import from its own layer's packages listed first, and from any layer below.
 LAYERS = [
-    {"cli", "client_app", "server_app", "submit", "running", "local", "databases", "preview"},
-    {"federation", "couriers", "site", "results", "execution"},
+    {"cli", "client_app", "server_app"},
+    {"running", "preview", "local", "submit", "progress", "databases"},
+    {"federation", "couriers", "site", "results", "execution", "payload"},
     {"study", "run_config", "wire"},
     {"analyses", "privacy", "report"},
     {"messages"},

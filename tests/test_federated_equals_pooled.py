@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import cache
+from itertools import pairwise
 
 import numpy as np
 import pandas as pd
@@ -105,7 +106,7 @@ def check_histogram(found: Found, population: str, rows: pd.DataFrame) -> int:
         for name in ("systolic_bp", "hba1c"):
             edges = public_edges(catalogue()[name])
             known = group[name].dropna()
-            expected = [((known >= a) & (known < b)).sum() for a, b in zip(edges, edges[1:])]
+            expected = [((known >= a) & (known < b)).sum() for a, b in pairwise(edges)]
             for low, high, persons in zip(edges, edges[1:], expected, strict=False):
                 level = f"[{low:g}, {high:g})"
                 key = _key("histogram", population, strata, name, level, "count")
@@ -130,7 +131,7 @@ def check_quantiles(found: Found, population: str, rows: pd.DataFrame) -> int:
                 expected = float(np.quantile(known, probability))
                 assert low - 1e-9 <= expected <= high + 1e-9, (key, label, low, expected, high)
                 assert low <= mid <= high
-                if len(known) > 200:  # with a fine grid and min_count 1 the bounds are two steps
+                if len(known) > 200 and 0.2 < probability < 0.8:  # dense: a few steps apart
                     assert high - low <= 5 * fine_grid(catalogue()[name])[1] + 1e-9
                 compared += 1
     return compared
@@ -184,12 +185,14 @@ def study(population: str) -> str:
     return '[study]\nname = "pooled"\n' + POPULATIONS[population] + "\n" + "\n".join(blocks)
 
 
-@pytest.fixture(scope="module", params=PARTITIONS, ids=lambda p: f"{p[0]} sites{' one empty' * p[1]}")
+@pytest.fixture(
+    scope="module", params=PARTITIONS, ids=lambda p: f"{p[0]} sites{' one empty' * p[1]}"
+)
 def asked(
     request: pytest.FixtureRequest, database: str, partitions: dict[tuple[int, bool], list[str]]
-) -> Iterator[dict[str, Result]]:
+) -> dict[str, Result]:
     members = sites(database, partitions[request.param], vocabulary="vocabulary")
-    yield {name: ask(study(name), members) for name in POPULATIONS}
+    return {name: ask(study(name), members) for name in POPULATIONS}
 
 
 @pytest.mark.parametrize("population", POPULATIONS)

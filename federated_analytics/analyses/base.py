@@ -17,6 +17,7 @@ from federated_analytics.aggregates.base import Aggregate
 from federated_analytics.aggregates.table import Key, Strata, Table
 from federated_analytics.omop.frame import Frame
 from federated_analytics.omop.strata import groupings
+from federated_analytics.omop.tables import Statement
 
 if TYPE_CHECKING:
     from federated_analytics.omop.features import Feature
@@ -112,10 +113,10 @@ class Analysis(ABC):
 
     def check(self, query: Any, feature: Feature, where: str) -> None:
         """StudyError where the query cannot be asked of this feature; before anything is sent."""
-        return None
+        return
 
     @abstractmethod
-    def select(self, query: Any, frame: Frame) -> list[sa.Select[Any]]:
+    def select(self, query: Any, frame: Frame) -> list[Statement]:
         """The statements that aggregate the frame in the database."""
 
     @abstractmethod
@@ -157,7 +158,7 @@ def grouped(
     *,
     also_by: Sequence[sa.ColumnElement[Any]] = (),
     source: sa.FromClause | None = None,
-) -> sa.Select[Any]:
+) -> Statement:
     """SELECT of aggregate `columns`: overall, by each stratum alone, and by all crossed.
 
     Args:
@@ -172,9 +173,7 @@ def grouped(
     ).select_from(frame.relation if source is None else source)
     if not strata:
         return query.group_by(*also_by) if also_by else query
-    keys = [
-        sa.tuple_(*(strata[i] for i in group), *also_by) for group in groupings(len(strata))
-    ]
+    keys = [sa.tuple_(*(strata[i] for i in group), *also_by) for group in groupings(len(strata))]
     query = query.add_columns(sa.func.grouping(*strata).label("grouping"))
     return query.group_by(sa.func.grouping_sets(*keys))
 
@@ -239,7 +238,9 @@ def percentage(part: Merged | None, whole: Merged | None) -> str:
     return number(100 * counted_persons / persons) if persons else "NA"
 
 
-def sites_behind(merged: Merged, context: Context, strata: Strata, variable: str, **place: Any) -> Iterable[Estimate]:
+def sites_behind(
+    merged: Merged, context: Context, strata: Strata, variable: str, **place: Any
+) -> Iterable[Estimate]:
     """How many sites a pooled number rests on; nothing for a site's own rows."""
     if context.pooled:
         yield Estimate(strata, variable, "sites", "integer", str(merged.sites), **place)

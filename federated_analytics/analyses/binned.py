@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY
@@ -11,6 +11,7 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from federated_analytics.analyses.base import grouped
 from federated_analytics.errors import StudyError
 from federated_analytics.omop.frame import Frame
+from federated_analytics.omop.tables import Statement
 
 if TYPE_CHECKING:
     from federated_analytics.omop.features import Feature
@@ -26,7 +27,7 @@ def needs_range(feature: Feature, where: str) -> None:
         )
 
 
-def binned(frame: Frame, by: Sequence[str], feature: str, edges: Sequence[float]) -> sa.Select[Any]:
+def binned(frame: Frame, by: Sequence[str], feature: str, edges: Sequence[float]) -> Statement:
     """Persons in each bin [edges[i], edges[i+1]), as bin = i + 1, by strata.
 
     bin 0 holds what is below the first edge, len(edges) what is at or above the last. Comparing

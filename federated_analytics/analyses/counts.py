@@ -26,6 +26,7 @@ from federated_analytics.analyses.base import (
 )
 from federated_analytics.omop.cohort import FIRST_STEP
 from federated_analytics.omop.frame import Frame
+from federated_analytics.omop.tables import Statement
 
 PERSONS, ATTRITION = "persons", "attrition"
 
@@ -41,7 +42,7 @@ class Counts(Analysis):
     query_type = CountsQuery
     leaves = "persons in each stratum, and persons that each step of the population left"
 
-    def select(self, query: CountsQuery, frame: Frame) -> list[sa.Select[Any]]:
+    def select(self, query: CountsQuery, frame: Frame) -> list[Statement]:
         statements = [grouped(frame, query.by, [sa.func.count().label("persons")])]
         if frame.attrition is not None:
             candidates = frame.attrition.candidates

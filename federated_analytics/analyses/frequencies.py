@@ -26,6 +26,7 @@ from federated_analytics.analyses.base import (
 )
 from federated_analytics.omop.frame import Frame
 from federated_analytics.omop.strata import Stratum
+from federated_analytics.omop.tables import Statement
 
 
 class FrequenciesQuery(FeatureQuery):
@@ -40,7 +41,7 @@ class Frequencies(Analysis):
     leaves = "persons in each category"
     feature_types = frozenset({"boolean", "categorical"})
 
-    def select(self, query: FrequenciesQuery, frame: Frame) -> list[sa.Select[Any]]:
+    def select(self, query: FrequenciesQuery, frame: Frame) -> list[Statement]:
         return [_categories(frame, query.by, name) for name in query.features]
 
     def collect(
@@ -62,7 +63,7 @@ class Frequencies(Analysis):
             for name in query.features:
                 total = cells.get(Key(strata, name, "", "persons"))
                 for key in _levels(cells, strata, name):
-                    place = {"level": key.level}
+                    place: dict[str, Any] = {"level": key.level}
                     yield from counted(cells[key], strata, name, **place)
                     share = percentage(cells[key], total)
                     yield Estimate(strata, name, "percentage", "percentage", share, **place)
@@ -74,9 +75,9 @@ def _levels(cells: Mapping[Key, Merged], strata: Strata, name: str) -> list[Key]
     return sorted(keys, key=lambda k: (k.level == "Unknown", k.level))
 
 
-def _categories(frame: Frame, by: Sequence[str], feature: str) -> sa.Select[Any]:
+def _categories(frame: Frame, by: Sequence[str], feature: str) -> Statement:
     value = frame.columns[feature].value
-    label = Stratum(feature, feature).expression(value, sa.null())
+    label = Stratum(feature, feature).expression(value)
     inner = sa.select(
         *(frame.strata[s].label(f"s_{i}") for i, s in enumerate(by)), label.label("category")
     )

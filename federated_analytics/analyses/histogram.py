@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import sqlalchemy as sa
 from pydantic import Field, field_validator
 
 from federated_analytics.aggregates.base import Aggregate
@@ -28,6 +28,7 @@ from federated_analytics.analyses.base import (
 from federated_analytics.analyses.binned import binned, needs_range
 from federated_analytics.omop.features import public_edges
 from federated_analytics.omop.frame import Frame
+from federated_analytics.omop.tables import Statement
 
 if TYPE_CHECKING:
     from federated_analytics.omop.features import Feature
@@ -69,7 +70,7 @@ class Histogram(Analysis):
         if query.edges is None:
             needs_range(feature, where)
 
-    def select(self, query: HistogramQuery, frame: Frame) -> list[sa.Select[Any]]:
+    def select(self, query: HistogramQuery, frame: Frame) -> list[Statement]:
         return [
             binned(frame, query.by, name, query.edges_of(frame.columns[name].feature))
             for name in query.features
@@ -108,7 +109,7 @@ class Histogram(Analysis):
 def _bins(
     cells: Mapping[Key, Merged], strata: Strata, name: str, edges: Sequence[float], total: Merged
 ) -> Iterable[Estimate]:
-    for i, (low, high) in enumerate(zip(edges, edges[1:], strict=False)):
+    for i, (low, high) in enumerate(pairwise(edges)):
         merged = cells.get(Key(strata, name, str(i), "bin"))
         place: dict[str, Any] = {
             "level": f"[{low:g}, {high:g})",

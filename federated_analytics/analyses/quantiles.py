@@ -5,9 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import accumulate
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-import sqlalchemy as sa
 from pydantic import Field
 
 from federated_analytics.aggregates.base import Aggregate
@@ -28,6 +27,7 @@ from federated_analytics.analyses.base import (
 from federated_analytics.analyses.binned import binned, needs_range
 from federated_analytics.omop.features import fine_grid
 from federated_analytics.omop.frame import Frame
+from federated_analytics.omop.tables import Statement
 
 if TYPE_CHECKING:
     from federated_analytics.omop.features import Feature
@@ -58,10 +58,10 @@ class Quantiles(Analysis):
     feature_types = frozenset({"numeric"})
 
     def check(self, query: QuantilesQuery, feature: Feature, where: str) -> None:
-        
+
         needs_range(feature, where)
 
-    def select(self, query: QuantilesQuery, frame: Frame) -> list[sa.Select[Any]]:
+    def select(self, query: QuantilesQuery, frame: Frame) -> list[Statement]:
         return [
             binned(frame, query.by, name, edges(frame.columns[name].feature))
             for name in query.features
@@ -113,12 +113,14 @@ def edges(feature: Feature) -> list[float]:
 
 
 def estimate_name(probability: float) -> str:
-    """"median", "q25", "q02_5" …"""
+    """ "median", "q25", "q02_5" …"""
     if probability == 0.5:
         return "median"
-    return f"q{100 * probability:05.2f}".rstrip("0").rstrip(".").replace(".", "_") if (
-        100 * probability != int(100 * probability)
-    ) else f"q{int(100 * probability):02d}"
+    return (
+        f"q{100 * probability:05.2f}".rstrip("0").rstrip(".").replace(".", "_")
+        if (100 * probability != int(100 * probability))
+        else f"q{int(100 * probability):02d}"
+    )
 
 
 def quantile(
@@ -157,8 +159,8 @@ def _interpolate(state: IntervalCounts, grid: Sequence[float], target: float) ->
         slope[low] += share
         slope[high] -= share
     below = 0.0
-    for i, persons in enumerate(accumulate(slope[: len(grid) - 1])):
-        if below + persons >= target and persons > 0:
-            return grid[i] + (target - below) / persons * (grid[i + 1] - grid[i])
-        below += persons
+    for i, inside in enumerate(accumulate(slope[: len(grid) - 1])):
+        if below + inside >= target and inside > 0:
+            return grid[i] + (target - below) / inside * (grid[i + 1] - grid[i])
+        below += inside
     return grid[-1]

@@ -28,6 +28,7 @@ from federated_analytics.analyses.base import (
     strata_of,
 )
 from federated_analytics.omop.frame import Frame, FrameColumn, NotFinite
+from federated_analytics.omop.tables import Statement
 
 CONFIDENCE = 0.95
 
@@ -69,15 +70,13 @@ class Summary(Analysis):
     )
     feature_types = frozenset({"numeric"})
 
-    def select(self, query: SummaryQuery, frame: Frame) -> list[sa.Select[Any]]:
+    def select(self, query: SummaryQuery, frame: Frame) -> list[Statement]:
         columns: list[sa.ColumnElement[Any]] = []
         for i, name in enumerate(query.features):
             columns += _columns(frame.columns[name], i)
         return [grouped(frame, query.by, [sa.func.count().label("persons"), *columns])]
 
-    def collect(
-        self, query: SummaryQuery, frame: Frame, results: Sequence[Sequence[Row]]
-    ) -> Table:
+    def collect(self, query: SummaryQuery, frame: Frame, results: Sequence[Sequence[Row]]) -> Table:
         table: dict[Key, Aggregate] = {}
         for row in results[0]:
             strata = strata_of(row, query.by)

@@ -26,6 +26,7 @@ from federated_analytics.analyses.base import (
     strata_of,
 )
 from federated_analytics.omop.frame import Frame
+from federated_analytics.omop.tables import Statement
 
 LISTED = 1_000
 """Concepts that a site lists a stratum; a site with more says how many persons the next has."""
@@ -55,7 +56,7 @@ class TopConcepts(Analysis):
     leaves = "persons with each of the 1,000 most frequent concepts, with its name"
     needs_cdm = True
 
-    def select(self, query: TopConceptsQuery, frame: Frame) -> list[sa.Select[Any]]:
+    def select(self, query: TopConceptsQuery, frame: Frame) -> list[Statement]:
         persons = grouped(frame, query.by, [sa.func.count().label("persons")])
         return [persons, _concepts(query, frame)]
 
@@ -117,7 +118,7 @@ def _most_frequent(cells: Mapping[Key, Merged], strata: Strata) -> list[Key]:
     return sorted(found, key=lambda key: (-found[key], int(key.variable)))
 
 
-def _concepts(query: TopConceptsQuery, frame: Frame) -> sa.Select[Any]:
+def _concepts(query: TopConceptsQuery, frame: Frame) -> Statement:
     event = frame.cdm.events(query.domain)
     concept = frame.cdm.table("concept")
     source = frame.relation.join(event, event.c.person_id == frame.person_id)

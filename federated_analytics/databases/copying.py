@@ -119,23 +119,28 @@ def _length(column: Column) -> int:
     return 1 if isinstance(column, int | str) else len(column)
 
 
-def split_by_null(table: str, columns: Mapping[str, Column], missing: Flags) -> Iterator[Block]:
-    """The rows in two blocks: those with the Decimals columns, and those `missing` them."""
-    for keep in (~missing, missing):
-        if not keep.any():
-            continue
-        chosen = {
-            name: _take(column, keep)
-            for name, column in columns.items()
-            if not (keep is missing and isinstance(column, Decimals))
-        }
-        yield Block(table, chosen)
+def split_by_null(
+    table: str, columns: Mapping[str, Column], missing: Mapping[str, Flags]
+) -> Iterator[Block]:
+    """The rows in blocks without NULLs: one for each set of columns that are `missing` together.
+
+    Args:
+        missing: for columns that are sometimes NULL, where they are.
+    """
+    pattern = sum(
+        (mask.astype(np.int64) << i for i, mask in enumerate(missing.values())),
+        start=np.zeros(max(map(_length, columns.values())), dtype=np.int64),
+    )
+    for found in np.unique(pattern):
+        rows = np.flatnonzero(pattern == found)
+        absent = {name for i, name in enumerate(missing) if found >> i & 1}
+        yield Block(table, {n: _take(c, rows) for n, c in columns.items() if n not in absent})
 
 
-def _take(column: Column, keep: Flags) -> Column:
+def _take(column: Column, rows: NDArray[np.int64]) -> Column:
     if isinstance(column, Decimals):
-        return Decimals(column.values[keep], column.places)
-    return column if isinstance(column, int | str) else column[keep]
+        return Decimals(column.values[rows], column.places)
+    return column if isinstance(column, int | str) else column[rows]
 
 
 def copy_block(cursor: psycopg.Cursor[Any], block: Block, schema: str) -> int:

@@ -6,7 +6,7 @@ tables. Foreign keys are left out: a partial vocabulary would break them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
@@ -141,21 +141,21 @@ _INDEXES = (
 
 def index_statements(metadata: sa.MetaData) -> Iterator[str]:
     """Primary keys and indexes, to be run after the load."""
-    places = {table.name: _qualified(table) for table in metadata.tables.values()}
+    places = {table.name: qualified(table) for table in metadata.tables.values()}
     for name, column in _KEYS.items():
         yield f"ALTER TABLE {places[name]} ADD PRIMARY KEY ({column})"
     for name, columns in _INDEXES:
         yield f"CREATE INDEX ON {places[name]} {columns}"
 
 
-def comment_statements(metadata: sa.MetaData, names: Sequence[str]) -> Iterator[str]:
-    """`COMMENT ON TABLE`: these tables hold synthetic data."""
+def comment_statements(metadata: sa.MetaData) -> Iterator[str]:
+    """`COMMENT ON TABLE` for every table: it holds synthetic data."""
     for table in metadata.tables.values():
-        if table.name in names:
-            yield f"COMMENT ON TABLE {_qualified(table)} IS '{SYNTHETIC}'"
+        yield f"COMMENT ON TABLE {qualified(table)} IS '{SYNTHETIC}'"
 
 
-def _qualified(table: sa.Table) -> str:
+def qualified(table: sa.Table) -> str:
+    """A table's name with its schema, quoted where it must be."""
     from sqlalchemy.dialects.postgresql import dialect
 
     return str(dialect().identifier_preparer.format_table(table))

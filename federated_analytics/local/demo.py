@@ -6,13 +6,14 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from federated_analytics.report.result import Result
 
 NAMES = ("hospital-a", "hospital-b", "hospital-c", "hospital-d", "hospital-e", "hospital-f")
-POLICY = """# The data are synthetic, so each hospital lets its own numbers be shown beside the pooled ones.
+POLICY = """# Synthetic data: each hospital lets its own numbers be shown beside the pooled ones.
 [policy]
 per_site = true
 """
@@ -30,7 +31,8 @@ def run_demo(
         keep: leave the databases' servers running.
     """
     from federated_analytics.databases.generator import generate
-    from federated_analytics.databases.postgres import Cluster, free_port, state_directory
+    from federated_analytics.databases.postgres import Cluster, free_port
+    from federated_analytics.databases.programs import state_folder
     from federated_analytics.local.processes import local_federation
     from federated_analytics.study import Study
     from federated_analytics.submit import submit
@@ -39,8 +41,8 @@ def run_demo(
     study = Study.load(demo_study())
     with ExitStack() as stack:
         configs: list[dict[str, str | int]] = []
-        policy = state_directory() / "demo-policy.toml"
-        folder = state_directory() / "demo"
+        folder = state_folder() / "demo"
+        policy = Path(stack.enter_context(TemporaryDirectory())) / "policy.toml"
         for position in range(sites):
             directory = folder / f"{NAMES[position]}-{persons}-{seed}"
             cluster = Cluster(directory, free_port())

@@ -12,6 +12,7 @@ import json
 import math
 import re
 from dataclasses import dataclass
+from datetime import date
 from typing import Any, NoReturn
 
 from federated_analytics.errors import CohortError
@@ -105,7 +106,9 @@ def _loaded(text: str) -> Any:
     try:
         return json.loads(text, parse_constant=lambda name: _refuse(f"{name} is not a number", ""))
     except RecursionError as error:
-        raise CohortError("The cohort definition is nested too deeply.") from error
+        raise CohortError(
+            "The cohort definition is nested too deeply.", remedy=_EXPORT_AGAIN
+        ) from error
     except ValueError as error:
         raise CohortError("The cohort definition is not JSON.", remedy=_EXPORT_AGAIN) from error
 
@@ -146,6 +149,8 @@ def _scalar(value: Any, path: str) -> Any:
         pattern, meaning = _STRINGS[key]
         if not pattern.fullmatch(value) or "--" in value:
             _refuse(f"this text is not allowed here; allowed: {meaning}", path)
+        if key in _DATES and not _is_day(value):
+            _refuse("there is no such day", path)
         return value
     if isinstance(value, float):
         if key not in _FRACTIONS or not math.isfinite(value) or abs(value) >= 1e15:
@@ -154,6 +159,14 @@ def _scalar(value: Any, path: str) -> Any:
     if not -(2**31) < value < 2**31:
         _refuse("the number is too large", path)
     return value
+
+
+def _is_day(text: str) -> bool:
+    try:
+        date(*(int(part) for part in text.split("-")))
+    except ValueError:
+        return False
+    return True
 
 
 def _title(rule: Any, position: int) -> str:

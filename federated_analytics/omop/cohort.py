@@ -8,9 +8,10 @@ from typing import Annotated, Any, Literal
 
 import sqlalchemy as sa
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+from sqlalchemy.dialects.postgresql import aggregate_order_by
 
 from federated_analytics.omop.concept_set import MAX_CONCEPTS, ConceptSet, members
-from federated_analytics.omop.tables import Cdm
+from federated_analytics.omop.tables import Cdm, Statement
 
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
 ConceptId = Annotated[int, Field(ge=1, le=2**31 - 1)]
@@ -70,7 +71,9 @@ class WithEvent(_Indexed):
     @model_validator(mode="after")
     def _washout_needs_any(self) -> WithEvent:
         if self.washout_days and self.occurrence == "first":
-            raise ValueError('washout_days goes with occurrence = "any": a first record has none before')
+            raise ValueError(
+                'washout_days goes with occurrence = "any": a first record has none before'
+            )
         return self
 
 
@@ -116,19 +119,20 @@ class PopulationQuery:
     """A population in SQL.
 
     Fields:
-        persons: person_id, index_date, end_date and a column a step, one row a candidate
-        steps: the attrition's steps in words, each with its column (None: every person)
-        member: the condition that a candidate has passed every step
+        persons: person_id, index_date, end_date and a boolean column a step, one row a candidate
+        steps: the attrition's steps after the first, in words, each with its column
     """
 
-    persons: sa.Select[Any]
+    persons: Statement
     steps: tuple[tuple[str, str], ...]
 
 
 FIRST_STEP = "Persons in the database"
 
 
-def population_query(cdm: Cdm, population: Any, cohort: sa.FromClause | None = None) -> PopulationQuery:
+def population_query(
+    cdm: Cdm, population: Any, cohort: sa.FromClause | None = None
+) -> PopulationQuery:
     """The candidates of a population with the steps that each passed.
 
     Args:
@@ -146,36 +150,36 @@ def population_query(cdm: Cdm, population: Any, cohort: sa.FromClause | None = N
             events.c.start_date <= observation.c.observation_period_end_date,
         ),
     )
-    conditions = _conditions(population, events, person, observation)
-    passed: list[sa.ColumnElement[bool]] = []
-    columns: list[sa.ColumnElement[Any]] = []
-    steps = [(first_step, "step_0")]
-    for position, (text, condition) in enumerate(conditions, start=1):
-        passed.append(condition)
-        columns.append(sa.func.bool_or(sa.and_(*passed)).label(f"step_{position}"))
-        steps.append((text, f"step_{position}"))
-    everything = sa.and_(sa.true(), *passed)
-    order = (events.c.start_date, sa.func.coalesce(events.c.end_date, events.c.start_date))
-    first = lambda column: sa.func.array_agg(  # noqa: E731
-        sa.dialects.postgresql.aggregate_order_by(column, *order)
-    ).filter(everything)[1]
+    steps, columns, everything = _cumulated(_conditions(population, events, person, observation))
+    end = sa.func.coalesce(events.c.end_date, observation.c.observation_period_end_date)
+    order = (events.c.start_date, end)
+    ends = sa.func.array_agg(aggregate_order_by(end, *order)).filter(everything)
     persons = (
         sa.select(
             events.c.person_id,
             sa.func.min(events.c.start_date).filter(everything).label("index_date"),
-            sa.type_coerce(
-                first(
-                    sa.func.coalesce(events.c.end_date, observation.c.observation_period_end_date)
-                ),
-                sa.Date,
-            ).label("end_date"),
+            sa.type_coerce(sa.type_coerce(ends, sa.ARRAY(sa.Date))[1], sa.Date).label("end_date"),
             sa.true().label("step_0"),
-            *columns,
+            *(sa.func.bool_or(column).label(name) for name, column in columns),
         )
         .select_from(joined)
         .group_by(events.c.person_id)
     )
-    return PopulationQuery(persons, tuple(steps))
+    return PopulationQuery(persons, ((first_step, "step_0"), *steps))
+
+
+def _cumulated(
+    conditions: list[tuple[str, sa.ColumnElement[bool]]],
+) -> tuple[list[tuple[str, str]], list[tuple[str, sa.ColumnElement[bool]]], sa.ColumnElement[bool]]:
+    """Steps as (text, column), each column "this and all before it", and all together."""
+    passed: list[sa.ColumnElement[bool]] = []
+    steps: list[tuple[str, str]] = []
+    columns: list[tuple[str, sa.ColumnElement[bool]]] = []
+    for position, (text, condition) in enumerate(conditions, start=1):
+        passed.append(condition)
+        steps.append((text, f"step_{position}"))
+        columns.append((f"step_{position}", sa.and_(*passed)))
+    return steps, columns, sa.and_(sa.true(), *passed)
 
 
 def _everyone(cdm: Cdm, population: Everyone) -> PopulationQuery:
@@ -188,26 +192,17 @@ def _everyone(cdm: Cdm, population: Everyone) -> PopulationQuery:
         .group_by(observation.c.person_id)
         .subquery("observed")
     )
-    steps: list[tuple[str, str]] = []
-    columns: list[sa.ColumnElement[Any]] = []
-    passed: list[sa.ColumnElement[bool]] = []
-    for text, condition in _person_conditions(population, person, ends.c.end_date):
-        passed.append(condition)
-        name = f"step_{len(steps)}"
-        columns.append(sa.func.coalesce(sa.and_(*passed), sa.false()).label(name))
-        steps.append((text, name))
+    steps, columns, _ = _cumulated(_person_conditions(population, person, ends.c.end_date))
     persons = sa.select(
         person.c.person_id,
         sa.cast(sa.null(), sa.Date).label("index_date"),
         ends.c.end_date,
-        *columns,
+        *(sa.func.coalesce(column, sa.false()).label(name) for name, column in columns),
     ).select_from(person.outerjoin(ends, ends.c.person_id == person.c.person_id))
     return PopulationQuery(persons, tuple(steps))
 
 
-def _events(
-    cdm: Cdm, population: Any, cohort: sa.FromClause | None
-) -> tuple[sa.Subquery, str]:
+def _events(cdm: Cdm, population: Any, cohort: sa.FromClause | None) -> tuple[sa.Subquery, str]:
     """Candidate entries (person_id, start_date, end_date[, previous_date]) and their step."""
     if isinstance(population, WithEvent):
         return _domain_events(cdm, population)
@@ -233,7 +228,9 @@ def _domain_events(cdm: Cdm, population: WithEvent) -> tuple[sa.Subquery, str]:
     text = f"With a {population.kind} record of the concept set"
     if population.occurrence == "first":
         query = (
-            sa.select(event.c.person_id, sa.func.min(event.c.start_date).label("start_date"), no_end)
+            sa.select(
+                event.c.person_id, sa.func.min(event.c.start_date).label("start_date"), no_end
+            )
             .select_from(joined)
             .group_by(event.c.person_id)
         )
@@ -264,7 +261,9 @@ def _conditions(
     washout = getattr(population, "washout_days", 0)
     if washout:
         gap = events.c.start_date - events.c.previous_date
-        condition = sa.or_(events.c.previous_date.is_(None), sa.type_coerce(gap, sa.Integer) > washout)
+        condition = sa.or_(
+            events.c.previous_date.is_(None), sa.type_coerce(gap, sa.Integer) > washout
+        )
         steps.append((f"No such record in the {washout} days before", condition))
     prior = population.prior_observation_days
     if prior:

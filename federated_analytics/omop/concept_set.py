@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
-from federated_analytics.omop.tables import Cdm
+from federated_analytics.omop.tables import Cdm, Statement
 
 MAX_CONCEPTS = 5_000
 """Concepts that a study may list in one set; descendants do not count."""
@@ -39,7 +39,7 @@ def members(cdm: Cdm, sets: Sequence[ConceptSet]) -> sa.Subquery:
     return union.subquery("member")
 
 
-def _members(cdm: Cdm, concept_set: ConceptSet, source: int) -> sa.Select[tuple[int, int]]:
+def _members(cdm: Cdm, concept_set: ConceptSet, source: int) -> Statement:
     source_column = sa.literal_column(str(int(source)), sa.Integer).label("source")
     included = _expanded(cdm, concept_set.concepts, concept_set.descendants)
     column = included.c.concept_id

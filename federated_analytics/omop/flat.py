@@ -39,9 +39,7 @@ def flat_features(
         try:
             checked = Feature.model_validate(data | {"name": "checked"})
         except ValidationError as error:
-            raise StudyError(
-                f"{error.errors()[0]['msg']}.", where=f"feature.{name}"
-            ) from error
+            raise StudyError(f"{error.errors()[0]['msg']}.", where=f"feature.{name}") from error
         # A column may have any name, which the catalogue's own features may not.
         features[name] = checked.model_copy(update={"name": name})
     return features

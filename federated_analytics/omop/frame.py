@@ -12,7 +12,7 @@ from sqlalchemy.dialects.postgresql import array
 from federated_analytics.omop.cohort import age
 from federated_analytics.omop.concept_set import ConceptSet, members
 from federated_analytics.omop.strata import Stratum
-from federated_analytics.omop.tables import Cdm
+from federated_analytics.omop.tables import Cdm, Statement
 
 if TYPE_CHECKING:
     from federated_analytics.omop.features import Feature
@@ -24,7 +24,6 @@ FINITE = (-1.7976931348623157e308, 1.7976931348623157e308)
 
 class NotFinite(Exception):
     """An aggregate met NaN or an infinity: it is asked again of the guarded frame."""
-
 
 
 @dataclass(frozen=True)
@@ -86,7 +85,7 @@ class Frame:
 class FrameQuery:
     """The SELECT behind a frame, before it is decided whether to materialise it."""
 
-    select: sa.Select[Any]
+    select: Statement
     features: tuple[Feature, ...]
     strata: tuple[Stratum, ...]
     cdm: Cdm
@@ -98,8 +97,8 @@ class FrameQuery:
             feature.name: FrameColumn(
                 feature,
                 relation.c[f"f{i}"],
-                relation.c[f"r{i}"] if f"r{i}" in relation.c else None,
-                relation.c[f"u{i}"] if f"u{i}" in relation.c else relation.c[f"f{i}"],
+                relation.c.get(f"r{i}"),
+                relation.c.get(f"u{i}", relation.c[f"f{i}"]),
             )
             for i, feature in enumerate(self.features)
         }
@@ -153,7 +152,7 @@ def _select(
     values: Mapping[str, tuple[sa.ColumnElement[Any], sa.ColumnElement[Any] | None]],
     features: Sequence[Feature],
     strata: Sequence[Stratum],
-) -> sa.Select[Any]:
+) -> Statement:
     columns: list[sa.ColumnElement[Any]] = [persons.c.person_id, persons.c.index_date]
     for i, stratum in enumerate(strata):
         value = values[stratum.feature][0] if stratum.feature else None
@@ -175,7 +174,7 @@ def flat_frame_query(
     values = {f.name: (_finite(f, relation.c[f.name]), None) for f in features}
     selected: list[sa.ColumnElement[Any]] = []
     for i, stratum in enumerate(strata):
-        expression = stratum.expression(values[stratum.feature][0], sa.null())
+        expression = stratum.expression(values[stratum.feature][0])
         selected.append(expression.label(f"s{i}"))
     for i, f in enumerate(features):
         selected.append(values[f.name][0].label(f"f{i}"))
@@ -305,7 +304,9 @@ def _converted(source: _Source, event: sa.Subquery) -> sa.ColumnElement[Any]:
     if source.unit_concept_id is None:
         return value
     unit = sa.func.coalesce(event.c.unit_concept_id, 0)
-    others = [(unit == concept, value * factor + offset) for concept, factor, offset in source.units]
+    others = [
+        (unit == concept, value * factor + offset) for concept, factor, offset in source.units
+    ]
     return sa.case((unit.in_([source.unit_concept_id, 0]), value), *others)
 
 
@@ -326,7 +327,7 @@ def _one_value(
     if feature.aggregation == "count":
         return sa.func.count().filter(usable)
     value = record.c.value
-    simple = {"mean": sa.func.avg, "minimum": sa.func.min, "maximum": sa.func.max}
+    simple: dict[str, Any] = {"mean": sa.func.avg, "minimum": sa.func.min, "maximum": sa.func.max}
     if feature.aggregation in simple:
         return sa.type_coerce(simple[feature.aggregation](value).filter(usable), sa.Double)
     # The greatest (day, record, value) is the latest record's: an aggregate, where a sort of
@@ -354,7 +355,10 @@ def _window(feature: Feature, record: sa.Subquery) -> list[sa.ColumnElement[bool
 
 def _death(cdm: Cdm, features: Sequence[Feature], persons: sa.FromClause | None) -> sa.Subquery:
     death = cdm.table("death")
-    columns: list[sa.ColumnElement[Any]] = [death.c.person_id, death.c.death_date.label("start_date")]
+    columns: list[sa.ColumnElement[Any]] = [
+        death.c.person_id,
+        death.c.death_date.label("start_date"),
+    ]
     joined: sa.FromClause = death
     if persons is not None:
         joined = death.join(persons, persons.c.person_id == death.c.person_id)

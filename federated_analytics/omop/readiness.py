@@ -1,4 +1,4 @@
-"""Is a database ready to be asked? For the site operator, at the site: it shows the site's counts."""
+"""Is a database ready to be asked? For the site operator: it shows the site's own counts."""
 
 from __future__ import annotations
 
@@ -110,7 +110,9 @@ def _vocabulary(connection: sa.Connection, cdm: Cdm) -> Iterator[Finding]:
             continue
         some = sa.select(sa.literal(1)).select_from(cdm.table(name)).limit(1)
         if connection.execute(some).first() is None:
-            yield Finding("warning", f"vocabulary {name}", f"empty: {without}", "load Athena's files")
+            yield Finding(
+                "warning", f"vocabulary {name}", f"empty: {without}", "load Athena's files"
+            )
         else:
             yield Finding("ok", f"vocabulary {name}", "filled")
 
@@ -163,7 +165,9 @@ def _coverage(connection: sa.Connection, cdm: Cdm) -> Iterator[Finding]:
         yield Finding("ok", "features without a record", ", ".join(absent))
 
 
-def _feature(feature: Feature, rows: list[sa.Row[tuple[int, int, int, int]]], persons: int) -> Finding:
+def _feature(
+    feature: Feature, rows: list[sa.Row[tuple[int, int, int, int]]], persons: int
+) -> Finding:
     known = {0, feature.unit_concept_id, *(u.unit_concept_id for u in feature.units)}
     strange = sorted({r.unit for r in rows if feature.unit_concept_id and r.unit not in known})
     share = 100 * max(r.persons for r in rows) / persons if persons else 0.0

@@ -59,7 +59,9 @@ class Stratum:
         return [*labels, f"{self.breaks[-1]:g} or over"]
 
     def expression(
-        self, value: sa.ColumnElement[object] | None, index_date: sa.ColumnElement[object]
+        self,
+        value: sa.ColumnElement[object] | None,
+        index_date: sa.ColumnElement[object] | None = None,
     ) -> sa.ColumnElement[str]:
         """The group's label for a person, never NULL.
 
@@ -67,6 +69,7 @@ class Stratum:
             value: the feature's column in the frame.
         """
         if value is None:
+            assert index_date is not None
             year = sa.cast(sa.cast(sa.extract("year", index_date), sa.Integer), sa.Text)
             return sa.func.coalesce(year, UNKNOWN)
         if self.breaks:
@@ -78,7 +81,9 @@ class Stratum:
                 (value.is_(None), UNKNOWN), (value == float("nan"), UNKNOWN), *cases, else_=UNKNOWN
             )
         if isinstance(value.type, sa.Boolean):
-            return sa.case((value.is_(sa.true()), "Yes"), (value.is_(sa.false()), "No"), else_=UNKNOWN)
+            return sa.case(
+                (value.is_(sa.true()), "Yes"), (value.is_(sa.false()), "No"), else_=UNKNOWN
+            )
         return sa.func.coalesce(sa.cast(value, sa.Text), UNKNOWN)
 
 

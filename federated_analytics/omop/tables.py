@@ -9,6 +9,9 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.sql.expression import TableClause
 
+Statement = sa.Select[*tuple[Any, ...]]
+"""A SELECT with any columns."""
+
 VOCABULARY_TABLES = frozenset(
     {"concept", "concept_ancestor", "concept_relationship", "vocabulary", "domain"}
 )
@@ -40,7 +43,11 @@ _COLUMNS: dict[str, dict[str, type[sa.types.TypeEngine[Any]]]] = {
         "cohort_start_date": _DATE,
         "cohort_end_date": _DATE,
     },
-    "cdm_source": {"cdm_source_name": _TEXT, "cdm_source_abbreviation": _TEXT, "cdm_version": _TEXT},
+    "cdm_source": {
+        "cdm_source_name": _TEXT,
+        "cdm_source_abbreviation": _TEXT,
+        "cdm_version": _TEXT,
+    },
 }
 
 
@@ -140,7 +147,7 @@ class Cdm:
     def events(self, domain: str) -> sa.Subquery:
         """A domain's records as person_id, record_id, concept_id, start_date and its values."""
         event = EVENT_TABLES[domain]
-        kinds = {
+        kinds: dict[str, Any] = {
             event.record_id: _INT,
             event.concept_id: _INT,
             event.start_date: _DATE,

@@ -25,7 +25,7 @@ from federated_analytics.omop.frame import (
     frame_query,
 )
 from federated_analytics.omop.strata import Stratum
-from federated_analytics.omop.tables import Cdm
+from federated_analytics.omop.tables import Cdm, Statement
 
 if TYPE_CHECKING:
     from federated_analytics.omop.features import Feature
@@ -84,7 +84,7 @@ class Workspace:
         self._script(["SET LOCAL enable_hashagg = on"])
         return frame
 
-    def _table(self, query: sa.Select[Any], *, analyze: bool = False) -> sa.FromClause:
+    def _table(self, query: Statement, *, analyze: bool = False) -> sa.FromClause:
         """A temporary table with the rows of `query`, gone at the end of the transaction.
 
         Args:
@@ -97,7 +97,7 @@ class Workspace:
             self._script([f"ANALYZE {name}"])
         return sa.table(name, *(sa.column(c.name, c.type) for c in query.selected_columns))
 
-    def _create(self, name: str, query: sa.Select[Any]) -> None:
+    def _create(self, name: str, query: Statement) -> None:
         compiled = query.compile(
             dialect=self.connection.dialect, compile_kwargs={"render_postcompile": True}
         )
@@ -136,4 +136,3 @@ def _members(candidates: sa.FromClause, found: PopulationQuery) -> sa.Subquery:
     if found.steps:
         query = query.where(candidates.c[found.steps[-1][1]].is_(sa.true()))
     return query.subquery("member_person")
-

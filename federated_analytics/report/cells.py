@@ -7,6 +7,7 @@ import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 from federated_analytics.report.result import OVERALL, POOLED, Result, Row
 
@@ -133,6 +134,7 @@ class View:
             for cell in found:
                 place = (name, cell.site, cell.population, cell.strata, cell.variable)
                 self._index.setdefault(place, []).append(cell)
+                self._index.setdefault(place[:3], []).append(cell)
 
     def at(
         self,
@@ -144,6 +146,11 @@ class View:
     ) -> list[Cell]:
         """A variable's cells at a place, in the order of the result types."""
         places = ((name, site, population, strata, variable) for name in result_types)
+        return [cell for place in places for cell in self._index.get(place, ())]
+
+    def own(self, *result_types: str, site: str, population: str) -> list[Cell]:
+        """A site's cells of a population, of every stratum and variable."""
+        places = ((name, site, population) for name in result_types)
         return [cell for place in places for cell in self._index.get(place, ())]
 
     def of(self, *result_types: str) -> list[Cell]:
@@ -171,13 +178,13 @@ class View:
         text = name.replace("_", " ").strip()
         return Label(text[:1].upper() + text[1:])
 
-    @property
+    @cached_property
     def answers(self) -> list[Cell]:
         """All cells but those of participation and suppression."""
         others = ("participation", "suppression")
         return [c for name, found in self.by_type.items() if name not in others for c in found]
 
-    @property
+    @cached_property
     def populations(self) -> list[str]:
         return list(dict.fromkeys(cell.population for cell in self.answers))
 
@@ -188,7 +195,7 @@ class View:
         own = [cell.site for cell in self.answers if cell.site != POOLED]
         return list(dict.fromkeys([*taking_part, *own]))
 
-    @property
+    @cached_property
     def main(self) -> str:
         """Whose numbers the tables show first: pooled, or the only site's where none is pooled."""
         found = [cell.site for cell in self.answers]

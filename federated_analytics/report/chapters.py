@@ -74,7 +74,8 @@ def _distributions(view: View, population: str) -> Part:
     names = view.variables("histogram", "quantiles")
     blocks: list[Block] = []
     for name in names[:MOST_FIGURES]:
-        own = [c for c in view.of("histogram") if c.variable == name and c.population == population]
+        found = view.own("histogram", site=view.main, population=population)
+        own = [c for c in found if c.variable == name]
         groups = dict.fromkeys((c.result_id, stratum_names(c)) for c in own)
         for result_id, by in groups:
             if SITE in by:
@@ -147,7 +148,8 @@ def figures_of(view: View, kind: str, asked: Sequence[Asked]) -> list[Drawn]:
 
 def _single(view: View, population: str) -> tuple[str, ...]:
     """Strata by which quantiles are split, one at a time."""
-    found = [stratum_names(c) for c in view.of("quantiles") if c.population == population]
+    own = view.own("quantiles", site=view.main, population=population)
+    found = [stratum_names(c) for c in own]
     return tuple(dict.fromkeys(g[0] for g in found if len(g) == 1 and g != (SITE,)))
 
 

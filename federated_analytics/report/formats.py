@@ -7,8 +7,9 @@ import os
 import re
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import astuple
+from functools import lru_cache
 from importlib.util import find_spec
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +21,12 @@ Writer = Callable[[Result, Path], Path]
 Reader = Callable[[Path], Result]
 
 NA = "NA"
-UNDEFINED = "NaN"
-"""What files hold for an estimate that reads "NA": omopgenerics refuses a missing value there."""
-
+UNDEFINED = "NaN"  # what files hold for an estimate "NA": omopgenerics takes no missing value there
 SETTINGS = "settings"
 STUDY_TOML = "study_toml"
 JSON_VERSION = 1
 
+_values = attrgetter(*COLUMNS)
 _VALUE = COLUMNS.index("estimate_value")
 _FIELD = re.compile(r'(?:"((?:[^"]|"")*)"|([^,"\r\n]*))(,|\r\n|\r|\n|\Z)')
 _NEEDS_QUOTES = re.compile(r'[",\r\n]|^NA$|^\s|\s$')
@@ -38,7 +38,7 @@ def records(result: Result) -> Iterator[Record]:
         pairs = (OVERALL,) * 4
         yield (result_id, None, *pairs, SETTINGS, None, name, "character", text, *(OVERALL,) * 2)
     for row in result.rows:
-        values = astuple(row)
+        values = _values(row)
         value = UNDEFINED if row.estimate_value == NA else row.estimate_value
         yield (*values[:_VALUE], value, *values[_VALUE + 1 :])
 
@@ -117,7 +117,7 @@ def read_csv(path: Path) -> Result:
 
 def to_json(result: Result) -> str:
     """The JSON text: rows as a list for each column, settings by result_id."""
-    columns = zip(*map(astuple, result.rows), strict=True) if result.rows else ((),) * len(COLUMNS)
+    columns = zip(*map(_values, result.rows), strict=True) if result.rows else ((),) * len(COLUMNS)
     return json.dumps(
         {
             "format": "summarised_result",
@@ -237,6 +237,7 @@ def _result_id(text: Any, where: str) -> int:
         ) from error
 
 
+@lru_cache(maxsize=1 << 16)
 def _csv(value: int | str | None) -> str:
     if value is None:
         return NA

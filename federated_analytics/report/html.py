@@ -16,7 +16,7 @@ from federated_analytics.report.table_html import table_html
 from federated_analytics.report.template import PAGE
 
 CONTENT_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'"
-MOST_CSV_BYTES = 8_000_000
+MOST_CSV_ROWS = 60_000
 NOT_IN_HTML = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ufffe\uffff]")
 
 
@@ -48,9 +48,9 @@ def render(result: Result) -> str:
 
 def _csv_link(result: Result) -> str:
     """The CSV as a data: link; "" where it would make the page too heavy."""
-    data = to_csv(result).encode("utf-8", "replace")
-    if len(data) > MOST_CSV_BYTES:
+    if len(result.rows) > MOST_CSV_ROWS:
         return ""
+    data = to_csv(result).encode("utf-8", "replace")
     return "data:text/csv;charset=utf-8;base64," + base64.b64encode(data).decode("ascii")
 
 

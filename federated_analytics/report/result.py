@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import astuple, dataclass, field, fields
+from dataclasses import dataclass, field, fields
+from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -53,6 +54,7 @@ class Row:
 
 
 COLUMNS = tuple(f.name for f in fields(Row))
+_values = attrgetter(*COLUMNS)
 
 
 def pair(names: Sequence[str], levels: Sequence[str]) -> tuple[str, str]:
@@ -144,7 +146,7 @@ class Result:
             from federated_analytics.report.formats import records
 
             return pd.DataFrame(records(self), columns=list(COLUMNS))
-        return pd.DataFrame([astuple(row) for row in self.rows], columns=list(COLUMNS))
+        return pd.DataFrame([_values(row) for row in self.rows], columns=list(COLUMNS))
 
     def plot(
         self, variable: str = "", kind: str = "", by: str | Iterable[str] = (), **options: Any

@@ -4,24 +4,14 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import zipfile
 from itertools import pairwise
-from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from rich.console import Console
 
 from federated_analytics.errors import StudyError, UnknownFeature
-from federated_analytics.omop.feature import Feature
-from federated_analytics.omop.feature_listing import (
-    COLUMNS,
-    features_markdown,
-    features_table,
-    features_text,
-)
 from federated_analytics.omop.features import (
     MAX_FINE_BINS,
     catalogue,
@@ -307,35 +297,3 @@ def test_search_knows_both_spellings_and_concept_names() -> None:
     assert {f.name for f in search("3004249")} == {"systolic_bp"}
     assert search("no such thing") == []
     assert len(search("")) == len(catalogue())
-
-
-def test_the_table_shows_what_was_found() -> None:
-    console = Console(width=140, record=True, file=io.StringIO())
-    console.print(features_table("blood pressure"))
-    text = console.export_text()
-    assert "systolic_bp" in text
-    assert "hba1c" not in text
-    assert f"3 of {len(catalogue())} features" in text
-
-
-def test_listings_for_programs() -> None:
-    read = [Feature.model_validate(entry) for entry in json.loads(features_text(None, "json"))]
-    assert read == list(catalogue().values())
-    rows = list(csv.DictReader(io.StringIO(features_text("metformin", "csv"))))
-    assert rows[0]["name"] == "metformin"
-    assert tuple(rows[0]) == COLUMNS
-
-
-def test_the_documentation_is_current(root: Path) -> None:
-    page = (root / "docs" / "features.md").read_text("utf-8")
-    assert page == features_markdown(), (
-        "run: python -m federated_analytics.omop.features > docs/features.md"
-    )
-
-
-def test_the_documentations_examples_are_valid() -> None:
-    import tomllib
-
-    page = features_markdown()
-    example = tomllib.loads(page.split("```toml")[1].split("```")[0])["feature"]
-    assert set(resolve(list(example), example)) == {"lactate_dehydrogenase", "hba1c"}

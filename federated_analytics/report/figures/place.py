@@ -46,10 +46,8 @@ def own(view: View, asked: Asked, *result_types: str) -> list[Cell]:
     """
     found = [
         cell
-        for cell in view.of(*result_types)
-        if cell.population == asked.population
-        and cell.site == asked.site
-        and (not asked.variable or cell.variable == asked.variable)
+        for cell in view.own(*result_types, site=asked.site, population=asked.population)
+        if (not asked.variable or cell.variable == asked.variable)
         and (asked.result_id is None or cell.result_id == asked.result_id)
     ]
     if not found:
