@@ -54,7 +54,12 @@ def from_lines(lines: Iterable[str]) -> str:
         )
     try:
         inflater = zlib.decompressobj()
-        text = inflater.decompress(base64.b64decode(packed), MAX_BYTES)
-        return text.decode()
+        text = inflater.decompress(base64.b64decode(packed), MAX_BYTES).decode()
     except (ValueError, zlib.error) as error:
         raise WireError("The result in the log cannot be read.") from error
+    if not inflater.eof:
+        raise WireError(
+            f"The result in the log is larger than {MAX_BYTES:,} bytes, or cut short.",
+            remedy="Run it with results-dir, or ask for fewer strata.",
+        )
+    return text

@@ -28,13 +28,16 @@ if TYPE_CHECKING:
 _OLDEST = 200.0
 """Years; an onset at this age never comes."""
 
-_DEATH_HAZARD = 1.2e-5
-_DEATH_SLOPE = 0.095
+_DEATH_HAZARD = 2.4e-5
+_DEATH_SLOPE = 0.085
 """Gompertz: hazard of death a year = _DEATH_HAZARD * exp(_DEATH_SLOPE * age), healthy men."""
 
 _WOMEN_DIE = 0.68
 _SMOKERS_DIE = 1.8
 _ON_RECORD_AT_ENTRY = 0.85
+_ASKED_AT_ENTRY = 0.3
+_YEARS_UNTIL_TOLD = 2.0
+"""What a new patient has already is asked for at the first contacts, or comes up much later."""
 
 
 @dataclass(frozen=True)
@@ -162,11 +165,14 @@ def _attack(draws: Draws, people: Persons, disease: Disease, onset: Ids) -> Ids:
 
 
 def _recorded(draws: Draws, people: Persons, disease: Disease, onset: Ids, end: Ids) -> Ids:
-    """Day of the first record: the diagnosis, or soon after the entry for what was known."""
+    """Day of the first record: the diagnosis, or after the entry for what was known."""
     ids, channel = people.person_id, f"diagnosis/{disease.feature}"
     delay = disease.delay_days * draws.exponential(channel, ids)
     day = onset + delay.astype(np.int64)
-    soon = people.entry + (90 * draws.uniform("first contact", ids) ** 2).astype(np.int64)
+    at_once = 90 * draws.uniform("first contact", ids) ** 2
+    later = 120 + _YEARS_UNTIL_TOLD * DAYS_A_YEAR * draws.exponential(channel + "/told", ids)
+    asked = draws.chance(channel + "/asked", ids, _ASKED_AT_ENTRY)
+    soon = people.entry + np.where(asked, at_once, later).astype(np.int64)
     share = 0.0 if disease.acute else _ON_RECORD_AT_ENTRY
     known = draws.chance(channel + "/known", ids, share)
     day = np.where(day < people.entry, np.where(known, soon, NEVER_DAY), day)

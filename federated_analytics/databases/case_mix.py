@@ -79,7 +79,7 @@ _PROFILES = (
         hispanic=0.14,
         bmi_shift=2.2,
         contacts=1.25,
-        diseases={"type_2_diabetes": 2.8, "ckd": 1.7, "type_1_diabetes": 4.0},
+        diseases={"type_2_diabetes": 1.9, "ckd": 1.7, "type_1_diabetes": 4.0},
     ),
     SiteProfile(
         "rural district hospital",

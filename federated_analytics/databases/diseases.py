@@ -61,7 +61,7 @@ DISEASES: tuple[Disease, ...] = (
     _D("type_1_diabetes", 0.005, 0.6, mortality=1.5, delay_days=5, visit=INPATIENT),
     _D(
         "type_2_diabetes",
-        *(0.15, 3.4, 0.8),
+        *(0.24, 3.4, 0.8),
         bmi=1.9,
         sugar=1.8,
         other_origin=1.5,

@@ -49,25 +49,30 @@ class Panel:
     once: bool = False
 
 
-_DIABETES = {"type_2_diabetes": 0.6, "type_1_diabetes": 0.7}
+_DIABETES = {"type_2_diabetes": 0.5, "type_1_diabetes": 0.6}
 
 PANELS = (
-    Panel(("systolic_bp", "diastolic_bp"), 0.5, 0.85, {"hypertension": 0.8}),
-    Panel(("heart_rate",), 0.2, 0.5, {"atrial_fibrillation": 0.6}),
-    Panel(("weight", "bmi"), 0.22, 0.65, {"obesity": 0.5, "type_2_diabetes": 0.45}),
-    Panel(("height",), 0.6, 0.9, once=True),
-    Panel(("hba1c",), 0.05, 0.35, _DIABETES),
-    Panel(("glucose",), 0.12, 0.35, {"type_2_diabetes": 0.3}),
+    Panel(
+        ("systolic_bp", "diastolic_bp"),
+        *(0.32, 0.75),
+        {"hypertension": 0.55, "type_2_diabetes": 0.5},
+    ),
+    Panel(("heart_rate",), 0.08, 0.3, {"atrial_fibrillation": 0.4}),
+    Panel(("weight", "bmi"), 0.13, 0.5, {"obesity": 0.35, "type_2_diabetes": 0.3}),
+    Panel(("height",), 0.5, 0.8, once=True),
+    Panel(("hba1c",), 0.04, 0.25, _DIABETES),
+    Panel(("glucose",), 0.08, 0.25, {"type_2_diabetes": 0.2}),
     Panel(
         ("total_cholesterol", "ldl", "hdl", "triglycerides"),
-        *(0.1, 0.3),
-        {"hyperlipidaemia": 0.3, "type_2_diabetes": 0.25},
+        *(0.05, 0.2),
+        {"hyperlipidaemia": 0.2, "type_2_diabetes": 0.15},
     ),
-    Panel(("creatinine", "egfr", "potassium"), 0.12, 0.35, {"ckd": 0.6, "heart_failure": 0.45}),
-    Panel(("haemoglobin",), 0.12, 0.3, {"anaemia": 0.5}),
-    Panel(("alt",), 0.07, 0.2),
-    Panel(("crp",), 0.05, 0.15, {"rheumatoid_arthritis": 0.5}),
-    Panel(("nt_probnp",), 0.003, 0.02, {"heart_failure": 0.4}),
+    Panel(("creatinine", "egfr"), 0.07, 0.25, {"ckd": 0.45, "heart_failure": 0.35}),
+    Panel(("potassium",), 0.05, 0.15, {"heart_failure": 0.35}),
+    Panel(("haemoglobin",), 0.08, 0.2, {"anaemia": 0.4}),
+    Panel(("alt",), 0.04, 0.12),
+    Panel(("crp",), 0.03, 0.1, {"rheumatoid_arthritis": 0.4}),
+    Panel(("nt_probnp",), 0.002, 0.01, {"heart_failure": 0.3}),
 )
 
 _PLACES = {"systolic_bp": 0, "diastolic_bp": 0, "heart_rate": 0, "creatinine": 2, "egfr": 0}

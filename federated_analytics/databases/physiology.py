@@ -78,7 +78,7 @@ def _systolic(at: Situation) -> Floats:
         (at.on(d) for d in ("ace_inhibitors", "arbs", "calcium_channel_blockers", "thiazides")),
         start=np.zeros(len(at.day)),
     )
-    level = 114 + 0.32 * (at.age - 40) + 0.65 * (at.bmi - 26)
+    level = 119 + 0.32 * (at.age - 40) + 0.65 * (at.bmi - 26)
     # Women have lower pressure when young, not later.
     level -= np.where(at.woman, np.clip(6 - 0.2 * (at.age - 35), 0, 6), 0)
     level += 7.5 * at.people.bp_z[at.person] + 13 * at.sick("hypertension")
@@ -89,7 +89,7 @@ def _systolic(at: Situation) -> Floats:
 
 
 def _diastolic(at: Situation) -> Floats:
-    level = 76 + 0.42 * (at.systolic - 125) - 0.28 * np.maximum(at.age - 55, 0)
+    level = 77.5 + 0.42 * (at.systolic - 127) - 0.28 * np.maximum(at.age - 55, 0)
     return np.clip(level + 5.5 * at.noise("diastolic"), 38, at.systolic - 15)
 
 
@@ -151,10 +151,13 @@ def _total_cholesterol(at: Situation) -> Floats:
 
 
 def _egfr(at: Situation) -> Floats:
-    level = 111 - 0.82 * (at.age - 28) + 10 * at.trait("kidney") + 4 * at.noise("kidney")
-    ill = np.minimum(22 + 2.4 * at.course.years_with("ckd", at.day, at.person), 70)
-    level -= at.sick("ckd") * ill + 5 * at.sick("heart_failure")
-    return np.clip(level, 6, 135)
+    level = 111 - 0.8 * (at.age - 28) + 10 * at.trait("kidney") + 4 * at.noise("kidney")
+    # Some lose a little, some lose the kidney.
+    pace = np.exp(0.8 * at.trait("kidney disease") - 0.3)
+    lost = (13 + 1.3 * at.course.years_with("ckd", at.day, at.person)) * pace
+    level -= at.sick("ckd") * lost + 4 * at.sick("heart_failure")
+    # What is left of it wanes, it does not become negative.
+    return np.minimum(15 * np.log1p(np.exp(level / 15)), 135)
 
 
 def _creatinine(at: Situation) -> Floats:

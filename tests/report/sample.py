@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import json
 import math
-import random
 from collections.abc import Callable, Iterable, Iterator
 from itertools import pairwise
 from statistics import fmean, stdev
 
 from federated_analytics.report.result import POOLED, Result, Row, pair
+from tests.report.persons import CONCEPTS, SITES, Person, persons_of
 
-Person = dict[str, str | float | None]
 Strata = tuple[tuple[str, str], ...]
 
 THRESHOLD = 5
 POPULATIONS = ("Type 2 diabetes", "Everyone")
-SITES = {"hospital-a": (1400, 62.0), "hospital-b": (860, 66.0), "hospital-c": (240, 58.0)}
 LABELS = {
     "age": {"label": "Age", "unit": "years", "step": 1},
     "bmi": {"label": "Body mass index", "unit": "kg/m2", "step": 0.1},
@@ -30,16 +28,6 @@ LABELS = {
 }
 NUMERIC = ("age", "bmi", "systolic_bp", "hba1c")
 EDGES = [4 + 0.5 * i for i in range(21)]
-CONCEPTS = {
-    "Essential hypertension": (320128, 0.55),
-    "Hyperlipidemia": (432867, 0.47),
-    "Osteoarthritis of knee": (4079750, 0.19),
-    "Chronic kidney disease stage 3 due to type 2 diabetes mellitus": (45769901, 0.12),
-    "Depressive disorder": (440383, 0.11),
-    "Atrial fibrillation": (313217, 0.08),
-    "Asthma": (317009, 0.07),
-    "Gout": (440674, 0.05),
-}
 STUDY_TOML = """[study]
 name = "Blood pressure and glycaemia in type 2 diabetes"
 description = "How well are blood pressure and glucose controlled?"
@@ -58,7 +46,7 @@ by = ["sex", "age_group"]
 
 def sample() -> Result:
     """Three sites that answered, one that failed, two populations, every result type."""
-    persons = {site: list(_persons(site)) for site in SITES}
+    persons = {site: list(persons_of(site)) for site in SITES}
     settings: dict[int, dict[str, str]] = {}
     rows: list[Row] = []
     for result_id, (kind, title, answer) in enumerate(ANALYSES, start=1):
@@ -103,31 +91,6 @@ def _settings(kind: str, title: str) -> dict[str, str]:
         "flwr_version": "1.41.0",
         "synthetic": "true",
     }
-
-
-def _persons(site: str) -> Iterator[Person]:
-    size, mean_age = SITES[site]
-    draw = random.Random(site)
-    for _ in range(size):
-        age = min(97.0, max(18.0, draw.gauss(mean_age, 14)))
-        diabetes = draw.random() < 0.28 + (age - 60) / 200
-        bmi = draw.gauss(29.5 if diabetes else 26.0, 4.8)
-        hba1c = draw.lognormvariate(math.log(7.1 if diabetes else 5.5), 0.16 if diabetes else 0.07)
-        yield {
-            "sex": draw.choice(["Female", "Male"]) if draw.random() > 0.001 else "Unknown",
-            "age_group": "18 to 44" if age < 45 else "45 to 64" if age < 65 else "65 or older",
-            "diabetes": 1.0 if diabetes else 0.0,
-            "age": float(int(age)),
-            "bmi": round(bmi, 1) if draw.random() > 0.18 else None,
-            "systolic_bp": float(round(draw.gauss(112 + age / 3, 15)))
-            if draw.random() > 0.07
-            else None,
-            "hba1c": round(hba1c, 1) if draw.random() < (0.9 if diabetes else 0.35) else None,
-            "smoking": draw.choices(["Never", "Former", "Current"], [55, 29, 16])[0],
-            "hypertension": "Yes" if draw.random() < 0.5 else "No",
-            "asthma": "Yes" if draw.random() < 0.01 else "No",
-            **{name: float(draw.random() < share) for name, (_, share) in CONCEPTS.items()},
-        }
 
 
 class _Place:

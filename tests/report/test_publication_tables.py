@@ -26,7 +26,8 @@ from federated_analytics.report.table_text import (
     to_text,
 )
 from federated_analytics.report.tables import Column, Line, Table, table_ones
-from tests.report.sample import SITES, _persons, sample
+from tests.report.persons import SITES, persons_of
+from tests.report.sample import sample
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +49,7 @@ def cell(table: Table, label: str, column: str, after: str = "") -> str:
 
 
 def test_table_one_holds_the_numbers(view: View) -> None:
-    persons = [p for site in SITES for p in _persons(site)]
+    persons = [p for site in SITES for p in persons_of(site)]
     diabetics = [p for p in persons if p["diabetes"]]
     ages = [float(p["age"] or 0) for p in diabetics]
     without = sum(p["bmi"] is None for p in diabetics)
