@@ -91,21 +91,11 @@ def run(
             min_sites=min_sites,
             deadline_seconds=deadline_seconds,
             on_progress=show,
-            **(
-                {"root_certificates": root_certificates, "on_line": _progress_line}
-                if superlink
-                else {}
-            ),
+            **({"root_certificates": root_certificates} if superlink else {}),
         )
     to_terminal(result)
     for path in result.save(out, formats.split(",") if formats else None):
         print(f"wrote {path}")
-
-
-def _progress_line(line: str) -> None:
-    """Of a run's log: the study's own lines; all of it belongs to `flwr log`."""
-    if line[:1] in ("+", "!", "=", ">") or line.startswith(("error ", "Successfully started")):
-        print(line, file=sys.stderr, flush=True)
 
 
 @app.command(epilog="Example: federated-analytics demo --persons 2000 --out results/demo")
@@ -118,16 +108,11 @@ def demo(
 ) -> None:
     """Three synthetic hospitals, a real Flower federation, one study, one report."""
     from federated_analytics.local.demo import run_demo
+    from federated_analytics.progress import shown
     from federated_analytics.report.table_text import to_terminal
 
-    result = run_demo(
-        persons=persons,
-        sites=sites,
-        seed=seed,
-        out=out,
-        keep=keep,
-        say=lambda s: print(s, flush=True),
-    )
+    with shown() as show:
+        result = run_demo(persons=persons, sites=sites, seed=seed, out=out, keep=keep, show=show)
     to_terminal(result)
 
 

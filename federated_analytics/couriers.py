@@ -104,13 +104,16 @@ class GridCourier:
         self._round += 1
         life = deadline - started
         messages = [self._message(node, body, life) for node, body in requests.items()]
-        waiting = {i for i in self.grid.push_messages(messages) if i}
+        pushed = zip(self.grid.push_messages(messages), requests, strict=False)
+        # By message, not by sender: where a node is lost, the SuperLink answers in its own name.
+        waiting = {message_id: node for message_id, node in pushed if message_id}
         pause = FIRST_PAUSE_SECONDS
         while waiting and time.monotonic() < deadline:
-            arrived = list(self.grid.pull_messages(waiting))
+            arrived = list(self.grid.pull_messages(list(waiting)))
             for message in arrived:
-                waiting.discard(message.metadata.reply_to_message_id)
-                yield _reply(message, time.monotonic() - started)
+                node = waiting.pop(message.metadata.reply_to_message_id, "")
+                if node and not _is_lost(message):
+                    yield _reply(message, node, time.monotonic() - started)
             pause = FIRST_PAUSE_SECONDS if arrived else min(pause * 1.5, LONGEST_PAUSE_SECONDS)
             if waiting:
                 time.sleep(max(0.0, min(pause, deadline - time.monotonic())))
@@ -127,14 +130,23 @@ class GridCourier:
         )
 
 
-def _reply(message: Message, seconds: float) -> Reply:
+def _is_lost(message: Message) -> bool:
+    """Whether Flower itself says that no answer will come: a node that went away, an expiry."""
+    from flwr.common.constant import ErrorCode
+
+    lost = (
+        ErrorCode.NODE_UNAVAILABLE,
+        ErrorCode.MESSAGE_UNAVAILABLE,
+        ErrorCode.REPLY_MESSAGE_UNAVAILABLE,
+    )
+    return message.has_error() and message.error.code in lost
+
+
+def _reply(message: Message, address: str, seconds: float) -> Reply:
     """A site's answer. An app that failed says so by a code: Flower's reason holds its text."""
-    address = str(message.metadata.src_node_id)
     if message.has_error():
         return Reply(address, None, "site_failed", seconds)
     body = None
     if RELEASE in message.content.config_records:
         body = message.content.config_records[RELEASE].get(BODY)
-    if not isinstance(body, bytes):
-        return Reply(address, b"", seconds=seconds)
-    return Reply(address, body, seconds=seconds)
+    return Reply(address, body if isinstance(body, bytes) else b"", seconds=seconds)

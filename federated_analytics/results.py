@@ -30,7 +30,9 @@ def result_of(outcome: Outcome) -> Result:
         rows += _analysis_rows(outcome, position, query, result_id)
         settings[result_id] = _settings(outcome, query.kind, query)
     participation, suppression = len(settings) + 1, len(settings) + 2
-    rows += [row for p in outcome.participation for row in _participation(p, participation)]
+    by_site = any(SITE in query.by for query in outcome.study.analysis)
+    for p in outcome.participation:
+        rows += _participation(p, participation, by_site)
     settings[participation] = _settings(outcome, "participation")
     rows += [row for p in outcome.answered for row in _suppression(outcome, p, suppression)]
     settings[suppression] = _settings(outcome, "suppression")
@@ -223,12 +225,16 @@ def _flwr_version() -> str:
         return ""
 
 
-def _participation(p: Participation, result_id: int) -> list[Row]:
+def _participation(p: Participation, result_id: int, by_site: bool) -> list[Row]:
     refusal = p.refusal
     part = [a for a in _answers(p) if a.refusal is not None]
     if refusal is None and part:
         refusal = part[0].refusal
-    note = p.note or (f"{len(part)} of {len(_answers(p))} analyses refused" if part else "")
+    notes = [p.note] if p.note else []
+    if part:
+        notes.append(f"{len(part)} of {len(_answers(p))} analyses refused")
+    if by_site and p.disclosure is not None and not _per_site(p):
+        notes.append("its policy does not let its own numbers be shown (per_site)")
     estimates: list[tuple[str, str, str]] = [
         ("status", "character", p.status),
         ("code", "character", refusal.code if refusal else ""),
@@ -239,7 +245,7 @@ def _participation(p: Participation, result_id: int) -> list[Row]:
         ("bytes_sent", "integer", str(p.bytes_sent)),
         ("bytes_received", "integer", str(p.bytes_received)),
         ("version", "character", p.disclosure.version if p.disclosure else ""),
-        ("note", "character", note),
+        ("note", "character", "; ".join(notes)),
     ]
     return [
         _plain(result_id, p.site, "participation", None, name, kind, value)

@@ -33,7 +33,7 @@ OTHERS = {
 }
 
 
-def study_from(run_config: Mapping[str, Any], app_dir: Path) -> Study | dict[str, Any]:
+def study_from(run_config: Mapping[str, Any], app_dir: Path) -> Study:
     """A study file, a study in JSON, or one made of `selected-features` and its companions."""
     from federated_analytics.study import Study
 
@@ -51,7 +51,9 @@ def study_from(run_config: Mapping[str, Any], app_dir: Path) -> Study | dict[str
         )
     if text:
         return Study.from_json(text)
-    return Study.load(_inside(app_dir, file)) if file else _question(run_config, app_dir)
+    if file:
+        return Study.load(_inside(app_dir, file))
+    return Study.from_data(_question(run_config), where="run-config")
 
 
 def _inside(app_dir: Path, name: str) -> Path:
@@ -65,7 +67,7 @@ def _inside(app_dir: Path, name: str) -> Path:
     return path
 
 
-def _question(run_config: Mapping[str, Any], app_dir: Path) -> dict[str, Any]:
+def _question(run_config: Mapping[str, Any]) -> dict[str, Any]:
     from federated_analytics.omop.features import resolve
     from federated_analytics.omop.flat import flat_features
 

@@ -44,6 +44,8 @@ NODE_CONFIG = (
 )
 FLOWERS_OWN = ("partition-id", "num-partitions")
 FIRST_PORT = 5433
+LONGEST_SECONDS = 3_600.0
+"""However long a request would let a site work."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +93,8 @@ class Site:
         try:
             request = wire.decode_request(body)
             round_number = request.round
-            digest, release = _within(request.seconds, lambda: self._run(request))
+            seconds = min(max(request.seconds, 1.0), LONGEST_SECONDS)
+            digest, release = _within(seconds, lambda: self._run(request, seconds))
             return release
         except FederatedAnalyticsError as error:
             log.warning("refused: %s (%s)", error.code, error.__cause__ or error.message)
@@ -106,7 +109,7 @@ class Site:
             refusal, site=self.name, study=digest, round=round_number, version=__version__
         )
 
-    def _run(self, request: Request) -> tuple[str, Release]:
+    def _run(self, request: Request, seconds: float) -> tuple[str, Release]:
         # Imported here: a courier that never asks the database starts without them.
         from federated_analytics.execution import evidence
         from federated_analytics.omop.database import cdm_source, fingerprint, snapshot
@@ -114,7 +117,7 @@ class Site:
 
         started = time.monotonic()
         study = Study.from_json(request.study)
-        with snapshot(self.url, request.seconds) as connection:
+        with snapshot(self.url, seconds) as connection:
             source = cdm_source(connection, self.cdm)
             found = evidence(connection, self.cdm, study)
             database = fingerprint(connection, self.cdm, request.run)

@@ -113,16 +113,12 @@ class Study(BaseModel):
         except RecursionError as error:
             raise StudyError("The study is nested too deeply.", where=where) from error
 
-    @classmethod
-    def from_run_config(cls, run_config: Mapping[str, Any], app_dir: Path) -> Self:
+    @staticmethod
+    def from_run_config(run_config: Mapping[str, Any], app_dir: Path) -> Study:
         """The study that the keys of `flwr run --run-config` describe."""
         from federated_analytics.run_config import study_from
 
-        return cls.from_data_or_study(study_from(run_config, app_dir))
-
-    @classmethod
-    def from_data_or_study(cls, made: Study | dict[str, Any]) -> Self:
-        return made if isinstance(made, cls) else cls.from_data(made, where="run-config")  # type: ignore[arg-type]
+        return study_from(run_config, app_dir)
 
     def run(self, **options: Any) -> Any:
         """Run the study and return its `Result`; options as of `federated_analytics.run`."""

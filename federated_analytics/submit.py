@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -22,7 +23,9 @@ from federated_analytics.errors import (
     WireError,
     did_you_mean,
 )
+from federated_analytics.federation import Event
 from federated_analytics.payload import from_lines, is_payload
+from federated_analytics.progress import event_of
 
 if TYPE_CHECKING:
     from federated_analytics.report.result import Result
@@ -31,6 +34,8 @@ if TYPE_CHECKING:
 _STARTED = re.compile(r"Successfully started run (\d+)")
 _ERROR = re.compile(r"error ([a-z_]+): (.*)")
 _ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
+APP_FILES = ("pyproject.toml", "README.md", "LICENSE")
+"""Beside the package and `studies`, what a Flower app is made of."""
 READ_AGAIN = 2
 """How often a log is read again when its result does not add up."""
 
@@ -76,22 +81,23 @@ def submit(
     min_sites: int = 2,
     deadline_seconds: float = 300,
     root_certificates: str | Path | None = None,
+    on_progress: Callable[[Event], None] | None = None,
     on_line: Callable[[str], None] | None = None,
-    **_: object,
 ) -> Result:
     """Run a study over a federation and return its result.
 
     Args:
         superlink: a connection's name in Flower's config.toml, or HOST:PORT of a SuperLink.
         root_certificates: for HOST:PORT with TLS; without, the connection is insecure.
-        on_line: shown each line of the run's log that is for reading.
+        on_progress: told what happens, as by `federation.run_study`.
+        on_line: shown the other lines of the run's log.
     Raises:
         NoSuperLink: no such connection, or nothing answers there.
         RunFailed: the run ended without a result; the message says why.
     """
     from federated_analytics.report.formats import from_json
 
-    show = on_line or (lambda line: None)
+    show = _shown(superlink, on_progress, on_line)
     config = {
         "study-json": study.to_json(with_source=True),
         "min-sites": int(min_sites),
@@ -105,6 +111,27 @@ def submit(
             command = ["run", str(app), name, "--run-config", str(file), "--stream"]
             log = _stream(command, environment, show)
         return from_json(_payload(log, name, app, environment), where=f"run {log.run_id}")
+
+
+def _shown(
+    superlink: str,
+    on_progress: Callable[[Event], None] | None,
+    on_line: Callable[[str], None] | None,
+) -> Callable[[str], None]:
+    """Lines of a run's log told apart: progress as events, others as they are."""
+    started = time.monotonic()
+
+    def show(line: str) -> None:
+        event = event_of(line)
+        if found := _STARTED.search(line):
+            message = f"run {found[1]} started on {superlink}"
+            event = Event("start", 0, "", 0, 0, time.monotonic() - started, message)
+        if event is not None and on_progress is not None:
+            on_progress(event)
+        elif on_line is not None:
+            on_line(line)
+
+    return show
 
 
 def _stream(arguments: list[str], environment: dict[str, str], show: Callable[[str], None]) -> _Log:
@@ -125,6 +152,7 @@ def _stream(arguments: list[str], environment: dict[str, str], show: Callable[[s
         process.wait()
     except BaseException:
         process.terminate()
+        process.wait()
         if log.run_id:
             name = arguments[2]
             subprocess.run(
@@ -141,14 +169,14 @@ def _stream(arguments: list[str], environment: dict[str, str], show: Callable[[s
 def _payload(log: _Log, name: str, app: Path, environment: dict[str, str]) -> str:
     """The result's text; the log is read again where lines of it are missing."""
     for attempt in range(READ_AGAIN + 1):
-        if log.error is not None:
-            code, text = log.error
-            failed = RunFailed(text)
-            failed.code = code
-            raise failed
         try:
             return from_lines(log.payload)
         except WireError:
+            if log.error is not None:
+                code, text = log.error
+                failed = RunFailed(text)
+                failed.code = code
+                raise failed from None
             if not log.run_id or attempt == READ_AGAIN:
                 break
         again = _stream(["log", log.run_id, name, "--show"], environment, lambda line: None)
@@ -184,16 +212,22 @@ def _flwr(arguments: list[str]) -> list[str]:
 
 @contextmanager
 def _app() -> Iterator[Path]:
-    """A folder that `flwr run` takes: the checkout, or a copy of the installed package."""
+    """A folder that `flwr run` takes: a copy of the package with what makes it an app.
+
+    A copy also of a checkout: Flower walks the whole folder, environments and data with it.
+    """
     package = Path(__file__).parent
-    if (package.parent / "pyproject.toml").is_file():
-        yield package.parent
-        return
+    checkout = package.parent / "pyproject.toml"
     with tempfile.TemporaryDirectory() as folder:
         app = Path(folder) / "federated-analytics"
         ignored = shutil.ignore_patterns("__pycache__", "app")
         shutil.copytree(package, app / package.name, ignore=ignored)
-        shutil.copytree(package / "app", app, dirs_exist_ok=True)
+        if checkout.is_file():
+            shutil.copytree(checkout.with_name("studies"), app / "studies")
+            for name in APP_FILES:
+                shutil.copy(checkout.with_name(name), app / name)
+        else:
+            shutil.copytree(package / "app", app, dirs_exist_ok=True)
         yield app
 
 

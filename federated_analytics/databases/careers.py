@@ -28,9 +28,12 @@ if TYPE_CHECKING:
 _OLDEST = 200.0
 """Years; an onset at this age never comes."""
 
-_DEATH_HAZARD = 2.4e-5
+_DEATH_HAZARD = 2.9e-5
 _DEATH_SLOPE = 0.085
 """Gompertz: hazard of death a year = _DEATH_HAZARD * exp(_DEATH_SLOPE * age), healthy men."""
+
+_DAMPED = 0.65
+"""Exponent of the diseases' ratios: with several at once their product would be too much."""
 
 _WOMEN_DIE = 0.68
 _SMOKERS_DIE = 1.8
@@ -146,7 +149,8 @@ def _death(
         scale * (np.exp(_DEATH_SLOPE * np.clip(ages[d.feature], entry, _OLDEST)) - start)
         for d in deadly
     ]
-    reached = _bent(draws.exponential("death", ids), turns, [d.mortality for d in deadly])
+    ratios = [d.mortality**_DAMPED for d in deadly]
+    reached = _bent(draws.exponential("death", ids), turns, ratios)
     age = np.log(reached / scale + start) / _DEATH_SLOPE
     day: Ids = np.maximum(people.birth + age * DAYS_A_YEAR, people.entry + 1).astype(np.int64)
     for disease in DISEASES:

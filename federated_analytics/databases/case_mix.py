@@ -148,6 +148,6 @@ def adults_by_age(of: SiteProfile) -> list[float]:
 
 
 def site_name(site: int) -> str:
-    """"Synthetic hospital A" and so on."""
+    """ "Synthetic hospital A" and so on."""
     letter = chr(ord("A") + site % 26)
     return f"Synthetic hospital {letter}{site // 26 if site >= 26 else ''}"

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Final, Literal
 
-OUTPATIENT, INPATIENT, EMERGENCY = 9202, 9201, 9203
+OUTPATIENT: Final = 9202
+INPATIENT: Final = 9201
+EMERGENCY: Final = 9203
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,9 @@ DISEASES: tuple[Disease, ...] = (
         mortality=1.35,
         delay_days=500,
     ),
-    _D("hypertension", 0.62, 3.2, 0.92, bmi=1.35, blood_pressure=1.9, mortality=1.1, delay_days=400),
+    _D(
+        "hypertension", 0.62, 3.2, 0.92, bmi=1.35, blood_pressure=1.9, mortality=1.1, delay_days=400
+    ),
     _D("hyperlipidaemia", 0.5, 2.8, 0.9, lipids=1.8, bmi=1.1, delay_days=500),
     _D("obesity", 0.16, 1.2, 1.1, bmi=6.0, delay_days=700),
     _D(
@@ -161,7 +165,16 @@ DISEASES: tuple[Disease, ...] = (
         delay_days=2,
         visit=INPATIENT,
     ),
-    _D("sepsis", 0.02, 4.5, after={"ckd": 1.8}, fatal=0.2, acute=True, delay_days=0, visit=INPATIENT),
+    _D(
+        "sepsis",
+        0.02,
+        4.5,
+        after={"ckd": 1.8},
+        fatal=0.2,
+        acute=True,
+        delay_days=0,
+        visit=INPATIENT,
+    ),
     _D("urinary_tract_infection", 0.12, 1.5, 4.0, acute=True, delay_days=2),
     _D(
         "gastrointestinal_haemorrhage",

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from federated_analytics.errors import FederatedAnalyticsError
+from federated_analytics.errors import (
+    DatabaseRefused,
+    DatabaseUnreachable,
+    FederatedAnalyticsError,
+    MissingGrant,
+)
 
 
 class PortInUse(FederatedAnalyticsError):
@@ -15,7 +20,9 @@ class DiskFull(FederatedAnalyticsError):
     """Too little room for a database."""
 
     code = "disk_full"
-    default_remedy = "Free some space, or set FEDERATED_ANALYTICS_STATE to a folder on another disk."
+    default_remedy = (
+        "Free some space, or set FEDERATED_ANALYTICS_STATE to a folder on another disk."
+    )
 
 
 class MissingProgram(FederatedAnalyticsError):
@@ -40,3 +47,30 @@ class OtherDataThere(FederatedAnalyticsError):
     """A database that holds something else than what was asked for."""
 
     code = "other_data_there"
+
+
+def refusal(error: BaseException | None) -> FederatedAnalyticsError:
+    """What PostgreSQL refuses, as one of our errors."""
+    state = getattr(error, "sqlstate", None) or ""
+    said = str(error)
+    if state.startswith("53") or "No space left" in said:
+        return DiskFull("The database has no room left.", where="database")
+    if state == "42501":
+        return MissingGrant(
+            "The role may not create tables or schemas there.",
+            where="database",
+            remedy="Give the URL of a role that may: GRANT CREATE ON DATABASE … TO …",
+        )
+    if state.startswith(("28", "3D")) or "authentication failed" in said:
+        return DatabaseRefused(
+            "The database refused the user, the password or the database's name.",
+            where="URL",
+            remedy="Write postgresql://USER:PASSWORD@HOST:PORT/DATABASE; the database must exist.",
+        )
+    if not state:
+        return DatabaseUnreachable(
+            "The database does not answer.",
+            where="URL",
+            remedy="Start it (federated-analytics db start), or correct host and port.",
+        )
+    return ServerFailed(f"PostgreSQL refused: {said.splitlines()[0]}", where="database")

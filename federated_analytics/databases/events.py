@@ -182,5 +182,3 @@ def cohort_blocks(people: Persons, course: Careers) -> Iterator[Block]:
                 "cohort_end_date": course.end[member].astype("datetime64[D]"),
             },
         )
-
-

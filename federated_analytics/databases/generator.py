@@ -1,24 +1,31 @@
 """Synthetic patients into a PostgreSQL database: tables, rows, indexes, in one transaction.
 
 The same seed, site and number of persons give the same rows; a person's life does not depend on
-how many others there are. Adults only; from 2014 to 2025. No real person is described.
+how many others there are. Adults only; from 2012 to 2025. No real person is described.
 """
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from federated_analytics.databases.case_mix import profile, site_name
+from federated_analytics.databases.contents import drop_tables, recipe_there
+from federated_analytics.databases.errors import OtherDataThere, refusal
+from federated_analytics.databases.roles import grant_reading
 from federated_analytics.databases.schema import (
+    NOTE,
     SYNTHETIC,
     Schemas,
     comment_statements,
     define_tables,
     index_statements,
     qualified,
+    table_statements,
 )
 from federated_analytics.errors import ConfigError
 
@@ -26,32 +33,42 @@ if TYPE_CHECKING:
     import psycopg
     import sqlalchemy as sa
 
-    from federated_analytics.databases.copying import Block
 
 VERSION = 1
 """Of the generator: changes when the same seed gives other rows."""
 
-NOTE = "synthetic data"
+_LOCK = 5_204_178
+"""Key of the advisory lock of those who fill a database."""
+
 _PERSONS_AT_A_TIME = 40_000
 _MOST_PERSONS = 20_000_000
 
-Progress: TypeAlias = Callable[[str, float], None]
-"""Called with what is being done and the share that is done, 0 to 1."""
+Progress: TypeAlias = Callable[[str], None]
+"""Called with a line that says what is being done."""
 
 
 @dataclass(frozen=True)
 class Summary:
-    """What was written: rows by table."""
+    """What was written: rows by table, none when the same data were there already."""
 
     rows: Mapping[str, int]
+    seconds: float = 0.0
 
     @property
-    def persons(self) -> int:
-        return self.rows.get("person", 0)
+    def written(self) -> bool:
+        return bool(self.rows)
 
     def to_text(self) -> str:
-        """One line: the tables with their rows."""
-        return ", ".join(f"{name} {count:,}" for name, count in self.rows.items())
+        """One line for people."""
+        if not self.written:
+            return "the same data are there already; nothing was changed"
+        rows = sum(self.rows.values())
+        tables = ("visit_occurrence", "condition_occurrence", "drug_exposure", "measurement")
+        parts = ", ".join(f"{self.rows.get(t, 0):,} {t}" for t in tables)
+        return (
+            f"{self.rows.get('person', 0):,} synthetic persons, {parts}; "
+            f"{rows:,} rows in {self.seconds:.1f} s"
+        )
 
 
 @dataclass(frozen=True)
@@ -88,9 +105,10 @@ def generate(
     cdm_schema: str = "public",
     vocabulary_schema: str = "public",
     results_schema: str = "public",
+    replace: bool = False,
     on_progress: Progress | None = None,
 ) -> Summary:
-    """Define the CDM's tables, where they are not there yet, and fill them.
+    """Define the CDM's tables and fill them; nothing is done when the same data are there.
 
     Everything happens in one transaction: a failure leaves the database as it was.
 
@@ -99,50 +117,92 @@ def generate(
         persons: number of persons, ids 1 to `persons`.
         seed: of the whole federation.
         site: number of the hospital: its case mix and its units.
+        replace: drop other synthetic data first; data that are not ours are never dropped.
     Raises:
-        ConfigError: a number out of range. MissingExtra: omop-cdm or numpy is not installed.
-        sqlalchemy.exc.SQLAlchemyError, psycopg.Error: what the database refuses.
+        ConfigError: a number out of range. MissingExtra: a package is not installed.
+        OtherDataThere, DatabaseUnreachable, DatabaseRefused, MissingGrant, DiskFull, ServerFailed
     """
+    import psycopg
+    from sqlalchemy.exc import DBAPIError
+
     recipe = Recipe(persons, seed, site)
     schemas = Schemas(cdm_schema, vocabulary_schema, results_schema)
-    report = on_progress or (lambda what, share: None)
-    with _transaction(engine_or_url) as connection:
-        metadata = _define(connection, schemas)
-        places = {table.name: str(table.schema) for table in metadata.tables.values()}
-        raw: psycopg.Connection[Any] = connection.connection.driver_connection  # type: ignore[assignment]
-        with raw.cursor() as cursor:
-            rows = _fill(cursor, places, recipe, report)
-            for statement in _finish(metadata, report):
-                cursor.execute(statement.encode())
-    return Summary(rows)
+    started = time.monotonic()
+    try:
+        with _transaction(engine_or_url) as connection:
+            rows = _write(connection, recipe, schemas, replace, on_progress or (lambda line: None))
+    except psycopg.Error as error:
+        raise refusal(error) from error
+    except DBAPIError as error:
+        raise refusal(error.orig) from error
+    return Summary(rows, time.monotonic() - started)
 
 
-def _transaction(engine_or_url: sa.Engine | str) -> Any:
+def _transaction(engine_or_url: sa.Engine | str) -> AbstractContextManager[sa.Connection]:
     import sqlalchemy as sa
 
     from federated_analytics.omop.database import database_url
 
-    if isinstance(engine_or_url, str):
-        url = database_url(engine_or_url)
-        engine = sa.create_engine(url, poolclass=sa.NullPool, connect_args={"connect_timeout": 10})
-    else:
-        engine = engine_or_url
-    return engine.begin()
+    if not isinstance(engine_or_url, str):
+        return engine_or_url.begin()
+    url = database_url(engine_or_url)
+    return sa.create_engine(
+        url, poolclass=sa.NullPool, connect_args={"connect_timeout": 10}, hide_parameters=True
+    ).begin()
 
 
-def _define(connection: sa.Connection, schemas: Schemas) -> sa.MetaData:
-    import sqlalchemy as sa
+def _write(
+    connection: sa.Connection, recipe: Recipe, schemas: Schemas, replace: bool, say: Progress
+) -> dict[str, int]:
+    raw = cast("psycopg.Connection[Any]", connection.connection.driver_connection)
+    with raw.cursor() as cursor:
+        # Of two that fill one database at a time the second waits, and finds it filled.
+        cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_LOCK])
+        if not _make_room(raw, recipe, schemas, replace):
+            return {}
+        say("defining tables")
+        metadata = _define(cursor, schemas)
+        places = {table.name: str(table.schema) for table in metadata.tables.values()}
+        rows = _fill(cursor, places, recipe, say)
+        for statement in _finish(metadata, say):
+            cursor.execute(statement.encode())
+    grant_reading(raw, schemas.names())
+    return rows
+
+
+def _make_room(
+    raw: psycopg.Connection[Any], recipe: Recipe, schemas: Schemas, replace: bool
+) -> bool:
+    """False when the data are there already; drops other synthetic data if asked to."""
+    there = recipe_there(raw, schemas)
+    if there is None:
+        return True
+    if there == str(recipe) and not replace:
+        return False
+    if not replace:
+        raise OtherDataThere(
+            f"The database holds other synthetic data ({there}).",
+            where=f"{raw.info.host}:{raw.info.port}/{raw.info.dbname}",
+            remedy="Add --replace to drop them, or give the same --persons and --seed.",
+        )
+    drop_tables(raw, schemas)
+    return True
+
+
+def _define(cursor: psycopg.Cursor[Any], schemas: Schemas) -> sa.MetaData:
+    from psycopg import sql
 
     for name in schemas.names():
-        if name not in sa.inspect(connection).get_schema_names():
-            connection.execute(sa.schema.CreateSchema(name))
+        found = cursor.execute("SELECT 1 FROM pg_namespace WHERE nspname = %s", [name]).fetchone()
+        if not found:
+            cursor.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(name)))
     metadata = define_tables(schemas)
-    metadata.create_all(connection)
+    cursor.execute(";".join(table_statements(metadata)).encode())
     return metadata
 
 
 def _fill(
-    cursor: psycopg.Cursor[Any], places: Mapping[str, str], recipe: Recipe, report: Progress
+    cursor: psycopg.Cursor[Any], places: Mapping[str, str], recipe: Recipe, say: Progress
 ) -> dict[str, int]:
     from federated_analytics.databases.copying import copy_block
     from federated_analytics.databases.lives import life_blocks
@@ -152,11 +212,10 @@ def _fill(
         _insert(cursor, places[table], table, columns, records)
         rows[table] += len(records)
     for first in range(1, recipe.persons + 1, _PERSONS_AT_A_TIME):
-        report("persons", (first - 1) / recipe.persons)
         last = min(first + _PERSONS_AT_A_TIME - 1, recipe.persons)
+        say(f"persons {first:,} to {last:,} of {recipe.persons:,}")
         for block in life_blocks(recipe.seed, recipe.site, first, last, rows):
             rows[block.table] += copy_block(cursor, block, places[block.table])
-    report("persons", 1.0)
     return dict(rows)
 
 
@@ -208,13 +267,11 @@ def _insert(
             copy.write_row(row)
 
 
-def _finish(metadata: sa.MetaData, report: Progress) -> Iterator[str]:
+def _finish(metadata: sa.MetaData, say: Progress) -> Iterator[str]:
     """Keys, indexes, comments, statistics."""
-    statements = list(index_statements(metadata))
-    for done, statement in enumerate(statements):
-        report("indexes", done / len(statements))
-        yield statement
-    report("indexes", 1.0)
+    say("indexes")
+    yield from index_statements(metadata)
     yield from comment_statements(metadata)
+    say("statistics")
     for table in metadata.tables.values():
         yield f"ANALYZE {qualified(table)}"

@@ -10,7 +10,7 @@ import numpy as np
 
 from federated_analytics.databases.careers import Careers
 from federated_analytics.databases.case_mix import LaboratoryUnit, other_units
-from federated_analytics.databases.copying import Block, Decimals, split_by_null
+from federated_analytics.databases.copying import Block, Column, Decimals, split_by_null
 from federated_analytics.databases.diseases import OUTPATIENT
 from federated_analytics.databases.draws import Draws
 from federated_analytics.databases.physiology import LEVELS, Situation
@@ -146,7 +146,7 @@ def measurement_blocks(
     # Without its unit a value is taken to be in the catalogue's: left out where that is true.
     usual = unit.unit_concept_id == entry["unit_concept_id"]
     gap = draws.uniform(f"unit/{taken.feature}", key) if usual else np.full(len(key), 0.5)
-    columns = {
+    columns: dict[str, Column] = {
         "measurement_id": first_id + np.arange(len(key)),
         "person_id": people.person_id[seen.person[taken.position]],
         "measurement_concept_id": int(entry["concepts"][0]["id"]),
@@ -201,7 +201,7 @@ def summary_blocks(people: Persons, course: Careers, latest: LatestValues) -> It
     age = np.floor(people.age(course.end)).astype(np.int64)
     for sex, rows in (("female", people.woman), ("male", ~people.woman)):
         values = {feature: column[rows] for feature, column in latest.values.items()}
-        columns = {
+        columns: dict[str, Column] = {
             "person_id": people.person_id[rows],
             "age": age[rows],
             "sex": sex,

@@ -153,11 +153,12 @@ def _total_cholesterol(at: Situation) -> Floats:
 def _egfr(at: Situation) -> Floats:
     level = 111 - 0.8 * (at.age - 28) + 10 * at.trait("kidney") + 4 * at.noise("kidney")
     # Some lose a little, some lose the kidney.
-    pace = np.exp(0.8 * at.trait("kidney disease") - 0.3)
-    lost = (13 + 1.3 * at.course.years_with("ckd", at.day, at.person)) * pace
+    pace = np.exp(0.6 * at.trait("kidney disease") - 0.2)
+    lost = np.minimum((12 + 0.9 * at.course.years_with("ckd", at.day, at.person)) * pace, 55)
     level -= at.sick("ckd") * lost + 4 * at.sick("heart_failure")
     # What is left of it wanes, it does not become negative.
-    return np.minimum(15 * np.log1p(np.exp(level / 15)), 135)
+    left: Floats = np.clip(12 * np.log1p(np.exp(level / 12)), 4, 135)
+    return left
 
 
 def _creatinine(at: Situation) -> Floats:

@@ -29,14 +29,14 @@ FROM_RECORDS = 32817
 """Type concept "EHR"."""
 
 DAYS_A_YEAR = 365.25
-FIRST_DAY = int(np.datetime64("2014-01-01").astype(np.int64))
+FIRST_DAY = int(np.datetime64("2012-01-01").astype(np.int64))
 LAST_ENTRY = int(np.datetime64("2025-06-30").astype(np.int64))
 LAST_DAY = int(np.datetime64("2025-12-31").astype(np.int64))
 NEVER_DAY = LAST_DAY + 365_000
 
 _BMI_SPREAD = 0.175
-_THERE_AT_FIRST = 0.3
-_YEARS_UNTIL_LOST = 10.0
+_THERE_AT_FIRST = 0.45
+_YEARS_UNTIL_LOST = 18.0
 _SHORTEST_STAY = 30
 
 

@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psycopg
-from psycopg import sql
 
 from federated_analytics.databases.errors import DiskFull, PortInUse, ServerFailed
 from federated_analytics.databases.programs import (
@@ -27,16 +26,36 @@ from federated_analytics.databases.programs import (
     programs,
     state_folder,
 )
+from federated_analytics.databases.roles import (
+    DATABASE,
+    OWNER,
+    PASSWORD_VARIABLES,
+    READER,
+    define_database,
+    define_reader,
+    drop_database,
+    empty_database,
+    grant_reading,
+    password,
+)
+
+__all__ = [
+    "DATABASE",
+    "FIRST_PORT",
+    "OWNER",
+    "READER",
+    "Cluster",
+    "clusters",
+    "drop_database",
+    "empty_database",
+    "free_port",
+    "known_clusters",
+    "start_clusters",
+    "temporary_cluster",
+]
 
 HOST = "127.0.0.1"
 FIRST_PORT = 5433
-OWNER = "omop"
-READER = "omop_reader"
-DATABASE = "omop"
-PASSWORD_VARIABLES = {
-    OWNER: "FEDERATED_ANALYTICS_DB_PASSWORD",
-    READER: "FEDERATED_ANALYTICS_DB_READER_PASSWORD",
-}
 
 _SETTINGS = {
     "listen_addresses": HOST,
@@ -61,11 +80,6 @@ _SETTINGS = {
     "timezone": "UTC",
     "log_timezone": "UTC",
 }
-
-
-def password(role: str) -> str:
-    """The role's password: from its environment variable, else its name (synthetic data)."""
-    return os.environ.get(PASSWORD_VARIABLES[role]) or role
 
 
 @dataclass(frozen=True)
@@ -217,13 +231,8 @@ class Cluster:
         """The database and the reader's role, unless they are there."""
         try:
             with psycopg.connect(self.owner_url("postgres"), autocommit=True) as connection:
-                _define_reader(connection)
-                name = sql.Identifier(DATABASE)
-                found = connection.execute(
-                    "SELECT 1 FROM pg_database WHERE datname = %s", [DATABASE]
-                ).fetchone()
-                if not found:
-                    connection.execute(sql.SQL("CREATE DATABASE {}").format(name))
+                define_reader(connection)
+                define_database(connection)
             with psycopg.connect(self.owner_url(), autocommit=True) as connection:
                 grant_reading(connection)
         except psycopg.OperationalError as error:
@@ -234,53 +243,6 @@ class Cluster:
                 remedy=f"Set {PASSWORD_VARIABLES[OWNER]} to what it was when the database was "
                 "made, or make it anew: federated-analytics db stop --remove",
             ) from error
-
-
-def _define_reader(connection: psycopg.Connection) -> None:
-    found = connection.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", [READER]).fetchone()
-    verb = "ALTER" if found else "CREATE"
-    connection.execute(
-        sql.SQL("{} ROLE {} LOGIN PASSWORD {}").format(
-            sql.SQL(verb), sql.Identifier(READER), sql.Literal(password(READER))
-        )
-    )
-
-
-def grant_reading(connection: psycopg.Connection, schemas: tuple[str, ...] = ("public",)) -> None:
-    """Let the reader's role, where there is one, read all tables of `schemas`, now and later."""
-    if not connection.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", [READER]).fetchone():
-        return
-    reader = sql.Identifier(READER)
-    database = sql.Identifier(connection.info.dbname)
-    connection.execute(
-        sql.SQL("GRANT CONNECT, TEMPORARY ON DATABASE {} TO {}").format(database, reader)
-    )
-    for schema in schemas:
-        for grant in (
-            "GRANT USAGE ON SCHEMA {schema} TO {reader}",
-            "GRANT SELECT ON ALL TABLES IN SCHEMA {schema} TO {reader}",
-            "ALTER DEFAULT PRIVILEGES IN SCHEMA {schema} GRANT SELECT ON TABLES TO {reader}",
-        ):
-            connection.execute(
-                sql.SQL(grant).format(schema=sql.Identifier(schema), reader=reader)
-            )
-
-
-def empty_database(owner_url: str, name: str) -> str:
-    """Create a database, dropping one of that name first; its URL."""
-    from sqlalchemy.engine import make_url
-
-    drop_database(owner_url, name)
-    with psycopg.connect(owner_url, autocommit=True) as connection:
-        connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
-    return make_url(owner_url).set(database=name).render_as_string(hide_password=False)
-
-
-def drop_database(owner_url: str, name: str) -> None:
-    """Drop a database, ending its connections, if it is there."""
-    with psycopg.connect(owner_url, autocommit=True) as connection:
-        drop = sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)")
-        connection.execute(drop.format(sql.Identifier(name)))
 
 
 def clusters(count: int, *, port: int = FIRST_PORT, state: Path | None = None) -> list[Cluster]:

@@ -19,6 +19,9 @@ COHORT_TABLES = ("cohort", "cohort_definition")
 SUMMARY_TABLE = "person_summary"
 SYNTHETIC = "SYNTHETIC DATA: computer-generated, no real person is described."
 
+NOTE = "synthetic data"
+"""Name of the row of `metadata` that says how the data were made."""
+
 
 @dataclass(frozen=True)
 class Schemas:
@@ -99,6 +102,16 @@ def _define_summary(metadata: sa.MetaData, schema: str) -> None:
     )
 
 
+def table_statements(metadata: sa.MetaData) -> Iterator[str]:
+    """`CREATE TABLE IF NOT EXISTS`, for every table."""
+    from sqlalchemy.dialects.postgresql.psycopg import dialect
+    from sqlalchemy.schema import CreateTable
+
+    postgresql = dialect()  # type: ignore[no-untyped-call]
+    for table in metadata.tables.values():
+        yield str(CreateTable(table, if_not_exists=True).compile(dialect=postgresql))
+
+
 # What is read by person, by concept, and what the frame's sort ("latest value") wants.
 _KEYS = {
     "person": "person_id",
@@ -156,6 +169,8 @@ def comment_statements(metadata: sa.MetaData) -> Iterator[str]:
 
 def qualified(table: sa.Table) -> str:
     """A table's name with its schema, quoted where it must be."""
-    from sqlalchemy.dialects.postgresql import dialect
+    return ".".join(_quoted(name) for name in (str(table.schema), table.name))
 
-    return str(dialect().identifier_preparer.format_table(table))
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'

@@ -140,8 +140,10 @@ def _course(draws: Draws, people: Persons, treatment: Treatment, course: Careers
         start = np.minimum(start, np.where(treated, known + delay.astype(np.int64), NEVER_DAY))
     start = np.where(start <= course.end, start, NEVER_DAY)
     lasting = draws.exponential(f"stop/{treatment.feature}", ids) / treatment.stop_a_year
-    length = np.full(len(people), treatment.course_days) if treatment.course_days else (
-        lasting * DAYS_A_YEAR
+    length = (
+        np.full(len(people), treatment.course_days)
+        if treatment.course_days
+        else (lasting * DAYS_A_YEAR)
     )
     stop = np.minimum(start + length.astype(np.int64), course.end)
     return Course(start, np.where(start < NEVER_DAY, stop, NEVER_DAY))

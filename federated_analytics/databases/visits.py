@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from federated_analytics.databases.draws import Floats, Ids
 
-_ROUTINE_A_YEAR = 0.55
+_ROUTINE_A_YEAR = 0.4
 _EVENT_KEYS = 4096
 """Keys of events within a person: person_id * _EVENT_KEYS + its number."""
 
@@ -64,14 +64,9 @@ def visits(
     """All visits of `people`; their ids count from `first_id`."""
     kinds = [_routine(draws, profile, people, course), *_diagnoses(people, course)]
     person, day, concept = (np.concatenate(parts) for parts in zip(*kinds, strict=True))
-    diagnosis = np.arange(len(day)) >= len(kinds[0][0])
-    rank = np.select([concept == kind for kind in _RANK], list(_RANK.values()))
-    # On one day a person has one visit: the gravest.
-    order = np.lexsort((-rank, ~diagnosis, day, person))
-    person, day, concept, diagnosis = (a[order] for a in (person, day, concept, diagnosis))
-    once = np.ones(len(day), dtype=bool)
-    once[1:] = (person[1:] != person[:-1]) | (day[1:] != day[:-1])
-    person, day, concept, diagnosis = (a[once] for a in (person, day, concept, diagnosis))
+    routine = np.arange(len(day)) < len(kinds[0][0])
+    keep = _gravest_of_a_day(person, day, concept, routine)
+    person, day, concept = person[keep], day[keep], concept[keep]
     key = people.person_id[person] * _EVENT_KEYS + _number_within(person)
     return Visits(
         person=person,
@@ -80,8 +75,19 @@ def visits(
         concept=concept,
         key=key,
         visit_id=first_id + np.arange(len(day), dtype=np.int64),
-        diagnosis=diagnosis,
+        diagnosis=~routine[keep],
     )
+
+
+def _gravest_of_a_day(person: Ids, day: Ids, concept: Ids, routine: NDArray[np.bool_]) -> Ids:
+    """Positions of one visit a person and day, sorted by both: the gravest, if possible one at
+    which a disease is found."""
+    rank = np.select([concept == kind for kind in _RANK], list(_RANK.values()))
+    order: Ids = np.lexsort((-rank, routine, day, person))
+    first = np.ones(len(order), dtype=bool)
+    same_person = person[order[1:]] == person[order[:-1]]
+    first[1:] = ~(same_person & (day[order[1:]] == day[order[:-1]]))
+    return order[first]
 
 
 def chronic_diseases(course: Careers) -> Ids:

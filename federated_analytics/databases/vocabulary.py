@@ -65,9 +65,11 @@ class Vocabulary:
         vocabularies = sorted({vocabulary for _, _, vocabulary, _ in self.concepts.values()})
         yield "vocabulary", _VOCABULARY, [(v, v, "catalogue", "partial", 0) for v in vocabularies]
         domains = sorted({domain for _, domain, _, _ in self.concepts.values()})
-        yield "domain", ("domain_id", "domain_name", "domain_concept_id"), [
-            (domain, domain, 0) for domain in domains
-        ]
+        yield (
+            "domain",
+            ("domain_id", "domain_name", "domain_concept_id"),
+            [(domain, domain, 0) for domain in domains],
+        )
 
     def _relationships(self) -> Iterator[tuple[Any, ...]]:
         for above, below in self.parents:
@@ -160,9 +162,9 @@ def vocabulary() -> Vocabulary:
     for concept_id, name, place in _OTHERS:
         concepts[concept_id] = (name, *place)
     for entry in catalogue_entries().values():
-        place = _DOMAINS.get(entry["domain"])
-        if place is None:
+        if entry["domain"] not in _DOMAINS:
             continue
+        place = _DOMAINS[entry["domain"]]
         for unit in [entry, *entry.get("units", [])]:
             if "unit_concept_id" in unit:
                 concepts[unit["unit_concept_id"]] = (unit["unit"], "Unit", "UCUM", "Unit")

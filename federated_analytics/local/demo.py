@@ -2,68 +2,132 @@
 
 from __future__ import annotations
 
+import fcntl
 import time
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
+from federated_analytics.errors import FederationError
+from federated_analytics.local.processes import local_federation
+from federated_analytics.local.program import ended_by_signals
+
 if TYPE_CHECKING:
+    from federated_analytics.databases.postgres import Cluster
+    from federated_analytics.progress import Display
     from federated_analytics.report.result import Result
 
 NAMES = ("hospital-a", "hospital-b", "hospital-c", "hospital-d", "hospital-e", "hospital-f")
-POLICY = """# Synthetic data: each hospital lets its own numbers be shown beside the pooled ones.
+POLICY = """# The data are synthetic: each hospital lets its own numbers be shown beside the pooled.
 [policy]
 per_site = true
 """
+BUILDERS = 2
+"""Hospitals whose data are made at once: more only wait for each other's processor."""
 
 Say = Callable[[str], None]
 
 
+class DemoRunning(FederationError):
+    """A second demo on the same databases."""
+
+    code = "demo_running"
+    default_remedy = "Wait for it, or set FEDERATED_ANALYTICS_STATE to another folder."
+
+
+@dataclass(frozen=True)
+class Hospitals:
+    """The demo's databases: as many synthetic persons in each, one seed for all."""
+
+    folder: Path
+    count: int
+    persons: int
+    seed: int
+
+    def start(self, position: int, stack: ExitStack, keep: bool, say: Say) -> int:
+        """Start one hospital's database, making its data where needed; the port it listens on.
+
+        One that runs already, from a demo that was kept, is used and left running.
+        """
+        from federated_analytics.databases.generator import generate
+
+        name = NAMES[position]
+        cluster = self._cluster(self.folder / f"{name}-{self.persons}-{self.seed}")
+        # Before it starts: what is interrupted on its way up is stopped too.
+        if not keep and not cluster.is_running():
+            stack.callback(cluster.stop)
+        cluster.start()
+        generate(cluster.owner_url(), persons=self.persons, seed=self.seed, site=position)
+        say(f"{name}: {self.persons:,} synthetic persons, PostgreSQL on 127.0.0.1:{cluster.port}")
+        return cluster.port
+
+    def start_all(self, stack: ExitStack, keep: bool, say: Say) -> list[int]:
+        """Start all hospitals, some at a time; their ports, in order."""
+        with ThreadPoolExecutor(max_workers=BUILDERS) as pool:
+            asked = [pool.submit(self.start, i, stack, keep, say) for i in range(self.count)]
+            try:
+                return [one.result() for one in asked]
+            except BaseException:
+                pool.shutdown(cancel_futures=True)
+                raise
+
+    def _cluster(self, directory: Path) -> Cluster:
+        from federated_analytics.databases.postgres import Cluster, free_port
+
+        found = Cluster(directory, 0)
+        return Cluster(directory, _port(found) if found.is_running() else free_port())
+
+
 def run_demo(
-    *, persons: int = 10_000, sites: int = 3, seed: int = 1, out: Path, keep: bool, say: Say
+    *,
+    persons: int = 10_000,
+    sites: int = 3,
+    seed: int = 1,
+    out: Path,
+    keep: bool = False,
+    show: Display,
 ) -> Result:
     """Start everything, run `studies/demo.toml`, write the result, stop everything.
 
     Args:
         persons: in each hospital.
         keep: leave the databases' servers running.
+        show: told of the progress.
+    Raises:
+        FederatedAnalyticsError: what did not start, or why the study failed.
     """
-    from federated_analytics.databases.generator import generate
-    from federated_analytics.databases.postgres import Cluster, free_port
     from federated_analytics.databases.programs import state_folder
-    from federated_analytics.local.processes import local_federation
     from federated_analytics.study import Study
     from federated_analytics.submit import submit
 
     started = time.monotonic()
     study = Study.load(demo_study())
-    with ExitStack() as stack:
-        configs: list[dict[str, str | int]] = []
-        folder = state_folder() / "demo"
+    hospitals = Hospitals(state_folder() / "demo", sites, persons, seed)
+    with ended_by_signals(), _alone(hospitals.folder), ExitStack() as stack:
+        ports = hospitals.start_all(stack, keep, show.say)
         policy = Path(stack.enter_context(TemporaryDirectory())) / "policy.toml"
-        for position in range(sites):
-            directory = folder / f"{NAMES[position]}-{persons}-{seed}"
-            cluster = Cluster(directory, free_port())
-            if not keep:
-                stack.callback(cluster.stop)
-            cluster.start()
-            say(f"{NAMES[position]}: PostgreSQL on 127.0.0.1:{cluster.port}")
-            generate(cluster.owner_url(), persons=persons, seed=seed, site=position)
-            configs.append(
-                {"db-port": cluster.port, "site": NAMES[position], "policy": str(policy)}
-            )
         policy.write_text(POLICY, encoding="utf-8")
-        say(f"{sites} hospitals of {persons:,} synthetic persons are ready")
-        federation = stack.enter_context(local_federation(configs))
-        say(f"SuperLink on {federation.address}, {sites} SuperNodes")
+        federation = stack.enter_context(
+            local_federation(
+                [
+                    {"db-port": port, "site": name, "policy": str(policy)}
+                    for port, name in zip(ports, NAMES, strict=False)
+                ]
+            )
+        )
+        show.say(f"SuperLink on {federation.address}, {sites} SuperNodes are connected")
         result = submit(
-            study, superlink=federation.address, min_sites=min(2, sites), on_line=_readable(say)
+            study, superlink=federation.address, min_sites=min(2, sites), on_progress=show
         )
     for path in result.save(out):
-        say(f"wrote {path}")
-    say(f"done in {time.monotonic() - started:.0f} s; everything that was started is stopped")
+        show.say(f"wrote {path}")
+    seconds = time.monotonic() - started
+    left = "the databases are left running" if keep else "everything that was started is stopped"
+    show.say(f"done in {seconds:.0f} s; {left}")
     return result
 
 
@@ -74,11 +138,18 @@ def demo_study() -> Path:
     return checkout if checkout.is_file() else package / "app" / "studies" / "demo.toml"
 
 
-def _readable(say: Say) -> Say:
-    """Of a run's log, the study's own progress."""
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """One demo at a time: a second would find its databases stopped by the first."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise DemoRunning("Another demo is running.", where=str(folder)) from error
+        yield
 
-    def show(line: str) -> None:
-        if line[:1] in "+!=>" and line[:1]:
-            say(line)
 
-    return show
+def _port(cluster: Cluster) -> int:
+    """Where a running server listens: the fourth line of the file it leaves in its data."""
+    return int((cluster.data / "postmaster.pid").read_text().splitlines()[3])

@@ -66,6 +66,10 @@ class Process:
             return file.read().decode(errors="replace")
         return ""
 
+    def last_words(self, lines: int = 5) -> str:
+        """The end of `said`."""
+        return "\n".join(line.strip() for line in self.said().splitlines()[-lines:])
+
     def until(self, ready: str, seconds: float) -> None:
         """Wait until the process says `ready`.
 
@@ -76,7 +80,7 @@ class Process:
         while ready not in self.said():
             if not self.is_running() or time.monotonic() > limit:
                 self.stop()
-                last = " / ".join(line.strip() for line in self.said().splitlines()[-5:])
+                last = self.last_words().replace("\n", " / ")
                 raise ProcessFailed(
                     f"The {self.name} did not start.",
                     where=str(self.log),

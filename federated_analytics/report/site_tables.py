@@ -71,7 +71,6 @@ def participation(view: View) -> Table:
                 cell.site,
                 (
                     status(cell),
-                    numerals.count(cell.text("persons")) if cell.text("persons") else "",
                     numerals.seconds(cell.text("seconds")) if cell.text("seconds") else "",
                     numerals.size(cell.text("bytes_received"))
                     if cell.text("bytes_received")
@@ -80,8 +79,8 @@ def participation(view: View) -> Table:
                 ),
             )
         )
-    columns = tuple(Column(name) for name in ("Status", "Persons", "Time", "Received", "Remark"))
-    return Table("Participation", "Site", columns, tuple(lines), text_columns=frozenset({0, 4}))
+    columns = tuple(Column(name) for name in ("Status", "Time", "Received", "Remark"))
+    return Table("Participation", "Site", columns, tuple(lines), text_columns=frozenset({0, 3}))
 
 
 def suppression(view: View) -> Table:
@@ -104,6 +103,20 @@ def suppression(view: View) -> Table:
     names = ("Population", "Analysis", "Feature", "Numbers withheld", "Rule", "Why")
     columns = tuple(Column(name) for name in names)
     return Table("Withheld", "Site", columns, tuple(lines), text_columns=frozenset({0, 1, 2, 4, 5}))
+
+
+def withheld(view: View) -> Table:
+    """How many numbers each site withheld in all, by rule: a terminal's short form."""
+    counts: dict[tuple[str, str, str], int] = {}
+    for cell in view.of("suppression"):
+        place = (cell.site, cell.additional.get("rule", ""), cell.text("reason"))
+        counts[place] = counts.get(place, 0) + int(cell.text("count_suppressed") or 0)
+    lines = tuple(
+        Line(site, (f"{count:,}", rule, why)) for (site, rule, why), count in counts.items()
+    )
+    columns = tuple(Column(name) for name in ("Numbers withheld", "Rule", "Why"))
+    note = ("report.html lists them by analysis and feature.",)
+    return Table("Withheld", "Site", columns, lines, note, text_columns=frozenset({1, 2}))
 
 
 def status(cell: Cell) -> str:

@@ -13,7 +13,7 @@ from federated_analytics.report.site_tables import (
     attrition,
     participation,
     per_site,
-    suppression,
+    withheld,
 )
 from federated_analytics.report.tables import Table, table_ones
 
@@ -32,7 +32,7 @@ def shown_tables(result: Result) -> list[Table]:
     found += [table for table in table_ones(view) if table.main]
     if len(view.shown_sites()) > 1:
         found += [per_site(view, population) for population in view.populations]
-    found.append(suppression(view))
+    found.append(withheld(view))
     return [table for table in found if table.lines]
 
 

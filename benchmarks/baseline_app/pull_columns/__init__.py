@@ -1,0 +1,1 @@
+"""What Flower's federated-analytics example does, written anew: pull rows, add up in Python."""

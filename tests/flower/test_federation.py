@@ -1,0 +1,119 @@
+"""Studies through a real SuperLink and SuperNodes equal the same studies in this process."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from federated_analytics.databases.postgres import Cluster
+from federated_analytics.federation import Event
+from federated_analytics.local.processes import LocalFederation
+from federated_analytics.report.result import Result
+from federated_analytics.running import run
+from federated_analytics.study import Study
+from federated_analytics.submit import RunFailed, submit
+from tests.flower.conftest import Flwr
+
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("flower")]
+
+STUDY = Study.parse(
+    """
+    [study]
+    name = "Äpfel & <b>Birnen</b> \\"quoted\\""
+    [[analysis]]
+    kind = "counts"
+    by = ["sex"]
+    [[analysis]]
+    kind = "summary"
+    features = ["age", "bmi", "systolic_bp"]
+    by = ["sex", "age_group"]
+    [[analysis]]
+    kind = "quantiles"
+    features = ["bmi"]
+    """
+)
+
+
+def pooled_rows(result: Result) -> list[tuple[str | None, ...]]:
+    return sorted(
+        (
+            row.group_level,
+            row.strata_name,
+            row.strata_level,
+            row.variable_name,
+            str(row.variable_level),
+            row.estimate_name,
+            row.estimate_value,
+        )
+        for row in result.rows
+        if row.cdm_name == "pooled"
+    )
+
+
+def test_a_submitted_study_equals_the_same_in_process(
+    federation: LocalFederation, hospitals: list[Cluster]
+) -> None:
+    events: list[Event] = []
+    result = submit(STUDY, superlink=federation.address, on_progress=events.append)
+    here = run(STUDY, sites=[c.reader_url() for c in hospitals])
+    assert len(pooled_rows(here)) > 100
+    assert pooled_rows(result) == pooled_rows(here)
+    assert {e.kind for e in events} >= {"start", "answered", "done"}
+    assert events[-1].answered == events[-1].total == 2
+    assert result.study_toml == STUDY.to_toml()
+
+
+def test_selected_features_on_the_command_line(flwr: Flwr, federation: LocalFederation) -> None:
+    outcome = flwr("selected-features='age,bmi' results-dir='selected'")
+    assert outcome.code == 0, outcome.text
+    for said in ("Age", "Body mass index", "hospital-a", "hospital-b", "2 of 2 sites answered"):
+        assert said in outcome.text
+    folder = federation.folder / "selected"
+    written = Result.load(folder / "result.csv")
+    assert {row.variable_name for row in written.rows} >= {"age", "bmi"}
+    assert (folder / "report.html").stat().st_size > 10_000
+    assert not [p for p in folder.iterdir() if p.name.startswith((".", "tmp"))]
+
+
+@pytest.mark.parametrize(
+    ("run_config", "said"),
+    [
+        ("selected-features='age,bmii'", ("unknown_feature", "bmi")),
+        ("study='studies/nothing.toml'", ("error invalid_study", "studies/")),
+        ("min-sites=0", ("error invalid_config", "min-sites")),
+    ],
+)
+def test_a_wrong_run_config_ends_the_run_before_anything_is_sent(
+    flwr: Flwr, run_config: str, said: tuple[str, ...]
+) -> None:
+    outcome = flwr(run_config)
+    assert all(word in outcome.text for word in said), outcome.text
+    assert "asking" not in outcome.text
+    assert "Traceback" not in outcome.text
+
+
+def test_a_study_file_of_the_app(flwr: Flwr, federation: LocalFederation) -> None:
+    outcome = flwr("study='studies/everyone.toml' results-dir=''")
+    assert "2 of 2 sites answered" in outcome.text, outcome.text
+    assert not (federation.folder / "results").exists()
+
+
+def test_an_error_of_the_study_reaches_the_analyst(federation: LocalFederation) -> None:
+    with pytest.raises(RunFailed) as caught:
+        submit(STUDY, superlink=federation.address, min_sites=3, deadline_seconds=60)
+    assert caught.value.code == "too_few_sites"
+    assert "2 of 2 sites answered" in str(caught.value)
+
+
+def test_the_result_of_a_run_is_not_printed_when_it_is_returned(
+    federation: LocalFederation,
+) -> None:
+    lines: list[str] = []
+    submit(STUDY, superlink=federation.address, on_line=lines.append)
+    assert not [line for line in lines if len(line) > 400]
+    assert not (federation.folder / "results").exists()
+
+
+def test_the_working_directory_is_the_superlinks(federation: LocalFederation) -> None:
+    assert not Path("selected").exists()
