@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from statistics import median
+from typing import Any
 
 import psycopg
 
-from benchmarks.data import CDM_CONCEPTS, FLAT_FEATURES, FLAT_TABLE
+from benchmarks.data import CDM_CONCEPTS, CDM_FEATURES, FLAT_FEATURES, FLAT_TABLE
 
 _PROBABILITIES = "ARRAY[0.05, 0.25, 0.5, 0.75, 0.95]"
 _BINS = "0, 300, 60"
@@ -69,16 +69,30 @@ def seconds(url: str, statements: Sequence[str]) -> float:
     return time.monotonic() - started
 
 
-def alone(url: str, question: str, repeat: int) -> float:
-    """Median seconds of a question's statements with nothing else running."""
-    return median(seconds(url, STATEMENTS[question]) for _ in range(repeat))
-
-
-def at_once(urls: Sequence[str], question: str, repeat: int) -> float:
-    """Median seconds of the slowest of all sites asked at the same time on this machine."""
+def at_once(urls: Sequence[str], statements: Sequence[str]) -> float:
+    """Seconds of the slowest of all sites asked at the same time on this machine."""
     with ThreadPoolExecutor(len(urls)) as pool:
+        return max(pool.map(lambda url: seconds(url, statements), urls))
 
-        def slowest() -> float:
-            return max(pool.map(lambda url: seconds(url, STATEMENTS[question]), urls))
 
-        return median(slowest() for _ in range(repeat))
+def pooled_means(urls: Sequence[str], question: str) -> dict[str, float]:
+    """Mean of each feature over all sites, from the floor's own counts and averages."""
+    totals: dict[str, tuple[int, float]] = {}
+    for url in urls:
+        with psycopg.connect(url) as connection:
+            rows = connection.execute(STATEMENTS[question.rstrip("+")][0]).fetchall()  # type: ignore[arg-type]
+        for name, count, mean in _cells(rows):
+            before, total = totals.get(name, (0, 0.0))
+            totals[name] = (before + count, total + count * mean)
+    return {name: total / count for name, (count, total) in totals.items()}
+
+
+def _cells(rows: Sequence[tuple[Any, ...]]) -> Iterator[tuple[str, int, float]]:
+    """(feature, count, mean) in the rows of either statement of moments."""
+    if len(rows) == 1:
+        for i, name in enumerate(FLAT_FEATURES):
+            yield name, int(rows[0][3 * i]), float(rows[0][3 * i + 1])
+        return
+    names = dict(zip(CDM_CONCEPTS, CDM_FEATURES, strict=True))
+    for concept, count, mean, _ in rows:
+        yield names[concept], int(count), float(mean)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-INTERVAL_SECONDS = 0.02
+INTERVAL_SECONDS = 0.05
 KINDS = {
     "flower-superlink": "SuperLink",
     "flower-superexec": "SuperExec",

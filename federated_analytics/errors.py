@@ -193,7 +193,7 @@ class DeadlineExceeded(FederationError):
 
 def nearest(name: str, known: Iterable[str], count: int = 3) -> list[str]:
     """The names of `known` that are most like `name`, best first."""
-    return difflib.get_close_matches(name, list(known), n=count, cutoff=0.5)
+    return difflib.get_close_matches(name[:100], list(known), n=count, cutoff=0.5)
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

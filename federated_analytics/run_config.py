@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from textwrap import shorten
 from typing import TYPE_CHECKING, Any
 
 from federated_analytics.errors import ConfigError, did_you_mean
@@ -57,8 +58,8 @@ def study_from(run_config: Mapping[str, Any], app_dir: Path) -> Study:
 
 
 def _inside(app_dir: Path, name: str) -> Path:
-    path = (app_dir / name).resolve()
-    if not path.is_relative_to(app_dir.resolve()):
+    path = (app_dir / name.replace("\x00", "")).resolve()
+    if "\x00" in name or not path.is_relative_to(app_dir.resolve()):
         raise ConfigError(
             f"The study {name[:100]!r} is not in the app.",
             where="run-config: study",
@@ -91,7 +92,7 @@ def _question(run_config: Mapping[str, Any]) -> dict[str, Any]:
             remedy="Use mean, std, median or histogram for numbers.",
         )
     return {
-        "study": {"name": f"Selected features: {', '.join(names)}"},
+        "study": {"name": shorten(f"Selected features: {', '.join(names)}", 200)},
         "population": [_population(run_config, table)],
         "analysis": analyses,
     }
@@ -134,7 +135,8 @@ def _population(run_config: Mapping[str, Any], table: str) -> dict[str, Any]:
         return {"kind": "everyone"}
     ids = rest.split("+")
     kinds = ("condition", "drug", "procedure", "measurement", "observation", "cohort")
-    if kind not in kinds or not all(i.strip().isdecimal() for i in ids):
+    one = kind != "cohort" or len(ids) == 1
+    if kind not in kinds or not one or not all(i.strip().isdecimal() for i in ids):
         raise ConfigError(
             f"There is no population {text[:60]!r}.",
             where="run-config: population",

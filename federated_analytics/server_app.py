@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
 from flwr.app import Context
+from flwr.app.exception import AppExitException
 from flwr.serverapp import Grid, ServerApp
+from flwr.supercore.exit import ExitCode
 
 from federated_analytics.errors import ConfigError, FederatedAnalyticsError
 
 app = ServerApp()
+
+
+class StudyFailed(AppExitException):
+    """Ends the run as failed. Flower sends the log only of an app that returns or raises."""
+
+    exit_code = ExitCode.SERVERAPP_EXCEPTION
 
 
 @app.main()
@@ -21,7 +28,7 @@ def main(grid: Grid, context: Context) -> None:
         _run(grid, context.run_config)
     except FederatedAnalyticsError as error:
         print(f"error {error.code}: {error}", flush=True)
-        sys.exit(1)
+        raise StudyFailed(error.code) from None
 
 
 def _run(grid: Grid, run_config: Any) -> None:

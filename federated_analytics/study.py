@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
@@ -23,7 +23,7 @@ from pydantic import (
 
 from federated_analytics.analyses.base import Query, analyses
 from federated_analytics.errors import StudyError, UnknownAnalysis, did_you_mean
-from federated_analytics.omop.cohort import Everyone, FlatTable, Population
+from federated_analytics.omop.cohort import Atlas, Everyone, FlatTable, Population
 from federated_analytics.omop.features import Feature, catalogue, resolve
 from federated_analytics.omop.flat import flat_features
 from federated_analytics.omop.strata import (
@@ -33,8 +33,10 @@ from federated_analytics.omop.strata import (
     StratumDefinition,
     resolve_strata,
 )
+from federated_analytics.study_errors import explained
 
 MAX_BYTES = 2**21
+MAX_POPULATIONS = 20
 
 
 class StudyInfo(BaseModel):
@@ -56,7 +58,9 @@ class Study(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     study: StudyInfo
-    population: tuple[Population, ...] = (Everyone(),)
+    population: tuple[Population, ...] = Field(
+        default=(Everyone(),), min_length=1, max_length=MAX_POPULATIONS
+    )
     feature: dict[str, dict[str, Any]] = Field(default_factory=dict)
     strata: dict[str, StratumDefinition] = Field(default_factory=dict)
     analysis: tuple[SerializeAsAny[Query], ...] = Field(min_length=1, max_length=100)
@@ -106,7 +110,7 @@ class Study(BaseModel):
         try:
             return cls.model_validate(dict(data))
         except ValidationError as error:
-            raise _explained(error, where) from error
+            raise explained(error, where, cls) from error
         except StudyError as error:
             error.where = f"{where}: {error.where}" if error.where else where
             raise
@@ -173,6 +177,9 @@ class Study(BaseModel):
                 where="population",
                 remedy='Give each [[population]] its own name = "…".',
             )
+        for p in self.population:
+            if isinstance(p, Atlas):
+                _check_definition(p)
         for i, query in enumerate(self.analysis):
             for population in self.populations_of(query, f"analysis[{i}]"):
                 self._check(query, population, f"analysis[{i}]")
@@ -268,48 +275,25 @@ def _query(item: Any, where: str) -> Query:
     try:
         return analyses()[kind].query_type.model_validate(item)
     except ValidationError as error:
-        raise _explained(error, where, analyses()[kind].query_type) from error
+        raise explained(error, where, analyses()[kind].query_type) from error
 
 
-def _explained(
-    error: ValidationError, where: str, model: type[BaseModel] | None = None
-) -> StudyError:
-    """The first of pydantic's complaints, with the key's path and what to write instead."""
-    first = error.errors()[0]
-    loc = [part for part in first["loc"] if not _is_tag(part)]
-    path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in loc).lstrip(".")
-    place = f"{where}.{path}" if where.startswith("analysis") else f"{where}: {path}"
-    if first["type"] == "extra_forbidden":
-        known = list((model or _model_at(loc)).model_fields)
-        known = [name for name in known if name not in ("source", "definition")]
-        remedy = did_you_mean(str(loc[-1]), known) or f"The keys here are: {', '.join(known)}."
-        return StudyError(f"There is no key {str(loc[-1])[:60]!r}.", where=place, remedy=remedy)
-    return StudyError(f"{first['msg'].removeprefix('Value error, ')[:300]}.", where=place)
+def _check_definition(population: Atlas) -> None:
+    """CohortError where a definition cannot be used, before anything is sent."""
+    from federated_analytics.omop.atlas_definition import read_definition
 
-
-_TAGS = frozenset({"everyone", "cohort", "atlas", "table"}) | {
-    "condition",
-    "drug",
-    "procedure",
-    "measurement",
-    "observation",
-}
-
-
-def _is_tag(part: int | str) -> bool:
-    return part in _TAGS
-
-
-def _model_at(loc: Sequence[int | str]) -> type[BaseModel]:
-    if loc and loc[0] == "study" and len(loc) > 1:
-        return StudyInfo
-    if loc and loc[0] == "strata":
-        return StratumDefinition
-    if loc and loc[0] == "population":
-        from federated_analytics.omop.cohort import WithEvent
-
-        return WithEvent
-    return Study
+    place = f"population {population.name}"
+    if not population.definition:
+        raise StudyError(
+            "An atlas population needs a cohort definition.",
+            where=f"{place}: file",
+            remedy='Write file = "phenotype.json", a path relative to the study file.',
+        )
+    try:
+        read_definition(population.definition)
+    except StudyError as error:
+        error.where = f"{place}: {error.where}" if error.where else place
+        raise
 
 
 def _read_definitions(data: dict[str, Any], folder: Path) -> None:

@@ -16,7 +16,7 @@ LAYERS = [
     {"cli", "client_app", "server_app"},
     {"running", "preview", "local", "submit", "progress", "databases"},
     {"federation", "couriers", "site", "results", "execution", "payload"},
-    {"study", "run_config", "wire"},
+    {"study", "study_errors", "run_config", "wire"},
     {"analyses", "privacy", "report"},
     {"messages"},
     {"aggregates", "omop"},

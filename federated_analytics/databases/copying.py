@@ -62,7 +62,7 @@ class Block:
     columns: Mapping[str, Column]
 
     def __len__(self) -> int:
-        return max((_length(c) for c in self.columns.values()), default=0)
+        return _rows(self.columns)
 
     def encoded(self) -> bytes:
         """The rows in PostgreSQL's binary COPY format."""
@@ -113,10 +113,13 @@ def _numeric(column: Decimals) -> dict[str, Any]:
     }
 
 
-def _length(column: Column) -> int:
-    if isinstance(column, Decimals):
-        return len(column.values)
-    return 1 if isinstance(column, int | str) else len(column)
+def _rows(columns: Mapping[str, Column]) -> int:
+    for column in columns.values():
+        if isinstance(column, Decimals):
+            return len(column.values)
+        if not isinstance(column, int | str):
+            return len(column)
+    return 1
 
 
 def split_by_null(
@@ -129,7 +132,7 @@ def split_by_null(
     """
     pattern = sum(
         (mask.astype(np.int64) << i for i, mask in enumerate(missing.values())),
-        start=np.zeros(max(map(_length, columns.values())), dtype=np.int64),
+        start=np.zeros(_rows(columns), dtype=np.int64),
     )
     for found in np.unique(pattern):
         rows = np.flatnonzero(pattern == found)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from federated_analytics.errors import (
     DatabaseRefused,
     DatabaseUnreachable,
@@ -61,7 +63,8 @@ def refusal(error: BaseException | None) -> FederatedAnalyticsError:
             where="database",
             remedy="Give the URL of a role that may: GRANT CREATE ON DATABASE … TO …",
         )
-    if state.startswith(("28", "3D")) or "authentication failed" in said:
+    no_entry = "authentication failed" in said or "does not exist" in said
+    if state.startswith(("28", "3D")) or (not state and no_entry):
         return DatabaseRefused(
             "The database refused the user, the password or the database's name.",
             where="URL",
@@ -74,3 +77,20 @@ def refusal(error: BaseException | None) -> FederatedAnalyticsError:
             remedy="Start it (federated-analytics db start), or correct host and port.",
         )
     return ServerFailed(f"PostgreSQL refused: {said.splitlines()[0]}", where="database")
+
+
+def failed_server(what: str, said: str, directory: Path) -> FederatedAnalyticsError:
+    """What PostgreSQL's programs say when they fail, as one of our errors."""
+    if "No space left" in said:
+        return DiskFull(f"{what}: the disk is full.", where=str(directory))
+    if "Address already in use" in said or "could not bind" in said:
+        return PortInUse(
+            f"{what}: its port is in use.",
+            where=str(directory),
+            remedy="Stop the other program, or choose other ports: --port 5500.",
+        )
+    return ServerFailed(
+        f"{what}: {said[-600:] or 'it said nothing'}",
+        where=str(directory),
+        remedy="Make it anew: federated-analytics db stop --remove",
+    )

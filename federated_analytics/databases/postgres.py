@@ -8,8 +8,6 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-import socket
-import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
@@ -18,7 +16,8 @@ from pathlib import Path
 
 import psycopg
 
-from federated_analytics.databases.errors import DiskFull, PortInUse, ServerFailed
+from federated_analytics.databases.errors import PortInUse, ServerFailed, failed_server
+from federated_analytics.databases.ports import HOST, command_line, free_port, is_free
 from federated_analytics.databases.programs import (
     Programs,
     owned_by_server,
@@ -42,6 +41,7 @@ from federated_analytics.databases.roles import (
 __all__ = [
     "DATABASE",
     "FIRST_PORT",
+    "HOST",
     "OWNER",
     "READER",
     "Cluster",
@@ -54,8 +54,8 @@ __all__ = [
     "temporary_cluster",
 ]
 
-HOST = "127.0.0.1"
 FIRST_PORT = 5433
+_TEMPORARY = "federated-analytics-"
 
 _SETTINGS = {
     "listen_addresses": HOST,
@@ -142,7 +142,7 @@ class Cluster:
     def is_running(self) -> bool:
         """Whether this cluster's own server runs (not only something with its process id)."""
         pid = self.pid()
-        return pid is not None and str(self.data) in _command_line(pid)
+        return pid is not None and str(self.data) in command_line(pid)
 
     def pid(self) -> int | None:
         """The process id that the server left in its data, running or not."""
@@ -168,16 +168,17 @@ class Cluster:
         return programs(self.state or self.directory.parent)
 
     def _refuse_used_port(self) -> None:
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((HOST, self.port))
-            except (OSError, OverflowError) as error:
+        # Children of our own server that was killed hold its port for a moment.
+        patience = 20 if self.pid() is not None else 0
+        while not is_free(self.port):
+            if patience == 0:
                 raise PortInUse(
                     "The port is in use by another program, or may not be used.",
                     where=f"{HOST}:{self.port}",
                     remedy="Stop that program, or choose other ports: --port 5500.",
-                ) from error
+                )
+            patience -= 1
+            time.sleep(0.25)
 
     def _make(self, tools: Programs) -> None:
         """initdb: passwords only, in a folder of its own until it is complete."""
@@ -198,7 +199,7 @@ class Cluster:
         finally:
             secret.unlink(missing_ok=True)
         if code:
-            raise _failure("The cluster could not be made", said, self.directory)
+            raise failed_server("The cluster could not be made", said, self.directory)
         partial.rename(self.data)
 
     def _launch(self, tools: Programs) -> None:
@@ -214,7 +215,7 @@ class Cluster:
             if "shared memory" not in self._last_words():
                 break
             time.sleep(1)
-        raise _failure("The server did not start", self._last_words() or said, self.directory)
+        raise failed_server("The server did not start", self._last_words() or said, self.directory)
 
     def _last_words(self) -> str:
         try:
@@ -270,10 +271,16 @@ def start_clusters(
 
 @contextlib.contextmanager
 def temporary_cluster(port: int | None = None) -> Iterator[Cluster]:
-    """A running cluster on a free port, deleted afterwards: for tests."""
-    parent = "/var/tmp" if os.geteuid() == 0 else None
-    folder = Path(tempfile.mkdtemp(prefix="federated-analytics-", dir=parent))
+    """A running cluster on a free port, deleted afterwards: for tests.
+
+    Clusters whose process was killed before it could delete them are deleted by the next.
+    """
+    parent = Path("/var/tmp") if os.geteuid() == 0 else Path(tempfile.gettempdir())
+    for left in parent.glob(f"{_TEMPORARY}*/owner"):
+        _remove_orphan(left)
+    folder = Path(tempfile.mkdtemp(prefix=_TEMPORARY, dir=parent))
     folder.chmod(0o755)
+    (folder / "owner").write_text(str(os.getpid()))
     cluster = Cluster(folder / "postgres", port or free_port(), folder)
     try:
         cluster.start()
@@ -283,36 +290,9 @@ def temporary_cluster(port: int | None = None) -> Iterator[Cluster]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def free_port() -> int:
-    """A port of 127.0.0.1 that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return int(probe.getsockname()[1])
-
-
-def _command_line(pid: int) -> str:
-    """A process's command line, "" when there is no such process."""
-    path = Path(f"/proc/{pid}/cmdline")
-    if Path("/proc/self/cmdline").exists():
-        try:
-            return path.read_bytes().replace(b"\0", b" ").decode(errors="replace")
-        except OSError:
-            return ""
-    listing = ["ps", "-o", "command=", "-p", str(pid)]  # macOS
-    return subprocess.run(listing, capture_output=True, text=True, check=False).stdout
-
-
-def _failure(what: str, said: str, directory: Path) -> ServerFailed | DiskFull | PortInUse:
-    if "No space left" in said:
-        return DiskFull(f"{what}: the disk is full.", where=str(directory))
-    if "Address already in use" in said or "could not bind" in said:
-        return PortInUse(
-            f"{what}: its port is in use.",
-            where=str(directory),
-            remedy="Stop the other program, or choose other ports: --port 5500.",
-        )
-    return ServerFailed(
-        f"{what}: {said[-600:] or 'it said nothing'}",
-        where=str(directory),
-        remedy="Make it anew: federated-analytics db stop --remove",
-    )
+def _remove_orphan(owner: Path) -> None:
+    with contextlib.suppress(OSError, ValueError, ServerFailed):  # another may be at it as well
+        ours = owner.stat().st_uid == os.geteuid() and not owner.is_symlink()
+        if ours and not command_line(int(owner.read_text())):
+            Cluster(owner.parent / "postgres", 0, owner.parent).remove()
+            shutil.rmtree(owner.parent, ignore_errors=True)

@@ -46,6 +46,12 @@ class _Indexed(_Population):
     from_date: date | None = None
     to_date: date | None = None
 
+    @model_validator(mode="after")
+    def _dates_are_ordered(self) -> _Indexed:
+        if self.from_date and self.to_date and self.from_date > self.to_date:
+            raise ValueError("from_date is after to_date")
+        return self
+
 
 class Everyone(_Population):
     """Every person of the database; no index date, age is taken at the end of observation."""

@@ -58,8 +58,8 @@ def resolve(names: Sequence[str], overrides: Mapping[str, Mapping[str, Any]]) ->
         else:
             remedy = did_you_mean(name, [*catalogue(), *overrides])
             raise UnknownFeature(
-                f"There is no feature {name!r}.",
-                where=name,
+                f"There is no feature {name[:60]!r}.",
+                where=name[:60],
                 remedy=f"{remedy} `federated-analytics features` lists them.".strip(),
             )
     return features

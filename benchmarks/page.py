@@ -1,0 +1,115 @@
+"""docs/benchmarks.md: the tables with what stands in them and how to make them again."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from benchmarks import table
+from benchmarks.machine import Machine
+from benchmarks.measure import Measured
+
+_PAGE = """# Benchmarks
+
+Made by `{command}` in {minutes:.0f} minutes; every ratio is from this one run, every number the
+median of {repeat}. {machine}.
+
+What is compared, on two PostgreSQL servers with synthetic data, one SuperLink and two SuperNodes
+as real processes on one machine:
+
+- **baseline**: what Flower's federated-analytics example does, written anew in
+  `benchmarks/baseline_app`: each site pulls the columns with `pandas.read_sql_table`, adds them up
+  in Python, and sends count, sum and sum of squares. It knows neither quantiles nor histograms nor
+  OMOP, so all commands are compared with its one question.
+- **ours**: `flwr run . local-deployment --run-config … --stream` with `selected-features` of five
+  features, over a flat table (`table-name`) and over the CDM (`population='everyone'`, each
+  person's latest measurement, units and plausible range checked, records counted).
+- **floor**: hand-written SQL statements with the same answers, sent to the same databases with
+  the same `work_mem`; for OMOP mode a `DISTINCT ON` for the latest value. No policy, no
+  Flower, no check of units or ranges.
+
+Before anything is timed, the pooled means of all three are compared; they agree to nine digits.
+
+## Aims
+
+{aims}
+
+## Whole commands
+
+{commands}
+
+Five features at each of two sites. The bytes are those of the answer to the one message; the
+baseline's are its numbers and names alone.
+
+## Site work over the floor
+
+{site_work}
+
+`ours` is the site's own account (`site_seconds` in the result): from opening the database to the
+release that leaves, policy included. With both sites at once, two databases share the machine's
+cores, for the floor as for us.
+
+## Where a command's time goes
+
+{phases}
+
+Seconds. The work of Flower's own processes is fixed: a SuperNode asks for messages every 3 s, a
+SuperExec for work every second, and each message starts a Python process.
+
+## Peak memory of a process, MiB
+
+{memory}
+
+Resident memory of the largest process of each kind, from Linux's own high-water mark, read every
+50 ms.
+
+## Again
+
+```shell
+make bench                        # both sizes
+make bench BENCH_ARGS=--quick     # 100,000 persons a site alone
+```
+"""
+
+
+def page(
+    all_measured: Sequence[Measured],
+    machine: Machine,
+    *,
+    command: str,
+    repeat: int,
+    seconds: float,
+) -> str:
+    """The whole page.
+
+    Args:
+        command: what a reader runs to make it again.
+        repeat: repetitions behind each median.
+        seconds: how long everything took.
+    """
+    return _PAGE.format(
+        command=command,
+        minutes=seconds / 60,
+        repeat=repeat,
+        machine=machine,
+        aims=table.aims(all_measured),
+        commands=table.commands(all_measured),
+        site_work=table.site_work(all_measured),
+        phases=table.phases(all_measured),
+        memory=table.memory(all_measured),
+    )
+
+
+def write(path: Path, text: str) -> None:
+    """Write a text file whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, partial = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+        Path(partial).chmod(0o644)
+        os.replace(partial, path)
+    finally:
+        Path(partial).unlink(missing_ok=True)

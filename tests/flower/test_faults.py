@@ -1,0 +1,225 @@
+"""What breaks in a federation, broken: processes are killed, databases stopped, frozen, locked."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from federated_analytics.databases.postgres import Cluster, temporary_cluster
+from federated_analytics.federation import Event
+from federated_analytics.local.processes import LocalFederation
+from federated_analytics.report.result import Result
+from federated_analytics.study import Study
+from federated_analytics.submit import RunFailed, submit
+from tests import pooled
+from tests.flower.conftest import flwr_run
+from tests.sites import load
+
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("flower")]
+
+STUDY = Study.parse(
+    """
+    [study]
+    name = "Body mass index"
+    [[analysis]]
+    kind = "summary"
+    features = ["age", "bmi"]
+    """
+)
+A, B, TWIN = "hospital-a", "hospital-b", "hospital-c"
+"""Twin: a second SuperNode on the database of hospital-a."""
+POLICY = "min_count = 1\nmin_sites = 1\nper_site = true\n"
+MENDED_SECONDS = 180
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    """The PostgreSQL server of hospital-b alone, which may be stopped."""
+    with temporary_cluster() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def federation(
+    database: str, cluster: Cluster, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[LocalFederation]:
+    folder = tmp_path_factory.mktemp("faults")
+    policy = folder / "policy.toml"
+    policy.write_text(POLICY, encoding="utf-8")
+    tables = pooled.random_tables(7, 300)
+    configs: list[dict[str, str | int]] = []
+    own = cluster.owner_url("postgres")
+    for name, url, part in ((A, database, 0), (B, own, 1), (TWIN, database, None)):
+        if part is not None:
+            rows = pooled.part_of(tables, part, 2, empty=False)
+            load(url, "cdm", {**rows, **pooled.concept_tables()})
+        configs.append(
+            {"db-url": url, "cdm-schema": "cdm", "policy": str(policy), "site": name}
+        )
+    running = LocalFederation(configs, folder)
+    try:
+        running.start()
+        yield running
+    finally:
+        running.stop()
+
+
+def ask(federation: LocalFederation, *, min_sites: int = 1, seconds: int = 20) -> Result:
+    return submit(
+        STUDY, superlink=federation.address, min_sites=min_sites, deadline_seconds=seconds
+    )
+
+
+def participation(result: Result) -> dict[str, dict[str, str]]:
+    """The estimates of a result's participation, by site."""
+    found: dict[str, dict[str, str]] = {}
+    for row in result.select(result_type="participation").rows:
+        found.setdefault(row.cdm_name, {})[row.estimate_name] = row.estimate_value
+    return found
+
+
+def others_answered(result: Result) -> dict[str, str]:
+    """The participation of the one site that did not answer; the others did, with numbers."""
+    found = participation(result)
+    missing = [name for name, p in found.items() if p["status"] != "answered"]
+    assert len(missing) == 1, found
+    assert {A, TWIN} <= found.keys() - set(missing)
+    shown = {row.cdm_name for row in result.select(result_type="summary").rows}
+    assert {"pooled", A, TWIN} <= shown
+    assert not shown & set(missing)
+    assert found[missing[0]]["remedy"]
+    return {**found[missing[0]], "site": missing[0]}
+
+
+@contextmanager
+def frozen(pid: int) -> Iterator[None]:
+    """A process that hangs: it keeps its connections and says nothing."""
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+@contextmanager
+def locked(cluster: Cluster) -> Iterator[None]:
+    """A table that nobody else can read, as while a hospital loads its data."""
+    with psycopg.connect(cluster.owner_url("postgres")) as connection:
+        connection.execute("LOCK TABLE cdm.person IN ACCESS EXCLUSIVE MODE")
+        yield
+
+
+def test_two_supernodes_on_one_database_are_said_to_be(federation: LocalFederation) -> None:
+    found = participation(ask(federation, min_sites=3, seconds=60))
+    assert {name: p["status"] for name, p in found.items()} == dict.fromkeys(
+        (A, B, TWIN), "answered"
+    )
+    assert f"same database as {A}" in found[TWIN]["note"]
+    assert "note" not in found[A]
+    assert "note" not in found[B]
+
+
+def test_a_stopped_database(federation: LocalFederation, cluster: Cluster) -> None:
+    cluster.stop()
+    try:
+        missing = others_answered(ask(federation))
+    finally:
+        cluster.start()
+    assert missing["site"] == B
+    assert (missing["status"], missing["code"]) == ("refused", "database_unreachable")
+    assert str(cluster.port) not in str(missing)
+
+
+def test_a_database_that_hangs(federation: LocalFederation, cluster: Cluster) -> None:
+    postmaster = int((cluster.directory / "data" / "postmaster.pid").read_text().split()[0])
+    with frozen(postmaster):
+        missing = others_answered(ask(federation, seconds=24))
+    assert missing["site"] == B
+    assert missing["status"] == "refused"
+    assert missing["code"] in ("database_unreachable", "database_timeout")
+
+
+def test_a_locked_table(federation: LocalFederation, cluster: Cluster) -> None:
+    with locked(cluster):
+        missing = others_answered(ask(federation, seconds=16))
+    assert missing["site"] == B
+    assert (missing["status"], missing["code"]) == ("refused", "database_timeout")
+
+
+def test_a_supernode_that_hangs_is_not_waited_for_after_the_deadline(
+    federation: LocalFederation,
+) -> None:
+    started = time.monotonic()
+    with frozen(federation.supernodes[1].pid):
+        missing = others_answered(ask(federation, seconds=12))
+    assert missing["status"] == "no_answer"
+    assert "deadline-seconds" in missing["remedy"]
+    assert time.monotonic() - started < 60
+
+
+def test_a_killed_supernode(federation: LocalFederation, app: Path, tmp_path: Path) -> None:
+    federation.supernodes[1].kill()
+    missing = others_answered(ask(federation, seconds=12))
+    assert missing["status"] == "no_answer"
+    assert missing["code"] == "no_answer"
+
+    folder = tmp_path / "results"
+    outcome = flwr_run(
+        federation, app, f"min-sites=3 deadline-seconds=12 wait-seconds=3 results-dir='{folder}'"
+    )
+    assert "error too_few_sites: " in outcome.text, outcome.text
+    assert "2 of 3 sites answered; at least 3 must" in outcome.text
+    assert not folder.exists()
+
+    federation.start_supernode(1)
+    assert participation(ask(federation, min_sites=3))[B]["status"] == "answered"
+
+
+def test_a_superlink_that_dies_in_a_run(federation: LocalFederation, cluster: Cluster) -> None:
+    sent = threading.Event()
+
+    def on_progress(event: Event) -> None:
+        if event.kind == "sent":
+            sent.set()
+
+    failure: list[BaseException] = []
+
+    def study() -> None:
+        try:
+            submit(STUDY, superlink=federation.address, on_progress=on_progress)
+        except BaseException as error:
+            failure.append(error)
+
+    analyst = threading.Thread(target=study, daemon=True)
+    with locked(cluster):
+        analyst.start()
+        assert sent.wait(90)
+        assert federation.superlink is not None
+        federation.superlink.kill()
+        analyst.join(90)
+    assert not analyst.is_alive(), "the analyst's command hangs"
+    assert isinstance(failure[0], RunFailed), failure
+    assert failure[0].code == "run_failed"
+    assert "SuperLink went away" in str(failure[0])
+
+    federation.start_superlink()
+    assert until_mended(lambda: ask(federation, min_sites=3, seconds=60))
+
+
+def until_mended(ask_again: Callable[[], Result]) -> Result:
+    """The first result with all three sites: SuperNodes come back by themselves."""
+    limit = time.monotonic() + MENDED_SECONDS
+    while True:
+        try:
+            return ask_again()
+        except RunFailed as error:
+            if time.monotonic() > limit:
+                raise AssertionError("the SuperNodes did not come back") from error
