@@ -68,8 +68,14 @@ CREATE INDEX ON measurement (person_id);
 CREATE INDEX ON measurement (measurement_concept_id);
 """
 
-_TABLES = ("person_summary", "person", "observation_period", "concept", "concept_ancestor")
-_TABLES += ("measurement",)
+_TABLES = (
+    "person_summary",
+    "person",
+    "observation_period",
+    "concept",
+    "concept_ancestor",
+    "measurement",
+)
 
 
 def fill(owner_url: str, persons: int, seed: int) -> float:

@@ -65,7 +65,7 @@ def seconds(url: str, statements: Sequence[str]) -> float:
         connection.execute("SET work_mem = '128MB'")
         connection.execute("SET jit = off")
         for statement in statements:
-            connection.execute(statement).fetchall()  # type: ignore[arg-type]
+            connection.execute(statement).fetchall()
     return time.monotonic() - started
 
 
@@ -80,7 +80,7 @@ def pooled_means(urls: Sequence[str], question: str) -> dict[str, float]:
     totals: dict[str, tuple[int, float]] = {}
     for url in urls:
         with psycopg.connect(url) as connection:
-            rows = connection.execute(STATEMENTS[question.rstrip("+")][0]).fetchall()  # type: ignore[arg-type]
+            rows = connection.execute(STATEMENTS[question.rstrip("+")][0]).fetchall()
         for name, count, mean in _cells(rows):
             before, total = totals.get(name, (0, 0.0))
             totals[name] = (before + count, total + count * mean)

@@ -62,26 +62,24 @@ def measure(clusters: Sequence[Cluster], persons: int, repeat: int, say: Say) ->
     measured = Measured(persons, _filled(clusters, persons))
     urls = [cluster.reader_url() for cluster in clusters]
     expected = {name: floor.pooled_means(urls, name) for name in runs.QUESTIONS}
-    configs = [
+    configs: list[dict[str, str | int]] = [
         {"db-port": cluster.port, "site": f"site-{i}"} for i, cluster in enumerate(clusters, 1)
     ]
     with local_federation(configs) as federation:
         for turn in range(repeat):
             one = runs.baseline(federation)
-            _same("baseline", one.means, expected["flat"])
+            same("baseline", one.means, expected["flat"])
             measured.baseline.append(one)
             say(f"  {turn + 1}/{repeat} baseline: {one.seconds:.1f} s")
             for name in runs.QUESTIONS:
                 question = measured.questions.setdefault(name, Question())
                 _once(question, name, urls, federation)
-                _same(name, question.runs[-1].means, expected[name])
+                same(name, question.runs[-1].means, expected[name])
                 say(f"  {turn + 1}/{repeat} {name}: {_line(question)}")
     return measured
 
 
-def _once(
-    question: Question, name: str, urls: Sequence[str], federation: LocalFederation
-) -> None:
+def _once(question: Question, name: str, urls: Sequence[str], federation: LocalFederation) -> None:
     statements = floor.STATEMENTS[name]
     question.floor_alone.append(floor.seconds(urls[0], statements))
     question.site_alone.append(site_seconds(urls[0], name))
@@ -119,7 +117,8 @@ def _filled(clusters: Sequence[Cluster], persons: int) -> float:
         )
 
 
-def _same(what: str, found: Mapping[str, float], expected: Mapping[str, float]) -> None:
+def same(what: str, found: Mapping[str, float], expected: Mapping[str, float]) -> None:
+    """Nothing where the means agree to nine digits, AnswersDiffer otherwise."""
     for name, mean in expected.items():
         if not math.isclose(found.get(name, math.nan), mean, rel_tol=TOLERANCE):
             raise AnswersDiffer(f"{what}: mean of {name} is {found.get(name)}, not {mean}")

@@ -13,8 +13,8 @@ from benchmarks.measure import Measured
 
 _PAGE = """# Benchmarks
 
-Made by `{command}` in {minutes:.0f} minutes; every ratio is from this one run, every number the
-median of {repeat}. {machine}.
+Made by `{command}` in {minutes:.0f} minutes. Every ratio is from this one run and every time the
+median of {repeat}. Machine: {machine}.
 
 What is compared, on two PostgreSQL servers with synthetic data, one SuperLink and two SuperNodes
 as real processes on one machine:

@@ -80,7 +80,7 @@ def ours(federation: LocalFederation, question: str) -> Run:
         seconds,
         peaks,
         [int(value) for value in _participation(result, "bytes_received")],
-        _means(result),
+        means(result),
         [float(value) for value in _participation(result, "site_seconds")],
         phases=_phases(lines),
     )
@@ -156,7 +156,8 @@ def _participation(result: Result, name: str) -> list[str]:
     ]
 
 
-def _means(result: Result) -> dict[str, float]:
+def means(result: Result) -> dict[str, float]:
+    """Pooled mean of each feature of a result."""
     return {
         row.variable_name: float(row.estimate_value)
         for row in result.rows

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from statistics import median
 
-from benchmarks.measure import Measured, Question
+from benchmarks.measure import Measured
 from benchmarks.memory import KINDS
 from benchmarks.runs import Run
 
@@ -120,8 +120,11 @@ def aims(all_measured: Sequence[Measured]) -> str:
             _met(0 < peak < MEMORY_AIM_MIB),
         ],
         ["one round", str(rounds), _met(rounds == 1)],
-        [f"< {BYTES_AIM:,} bytes a site sends for five features", f"{sent:,}",
-         _met(sent < BYTES_AIM)],
+        [
+            f"< {BYTES_AIM:,} bytes a site sends for five features",
+            f"{sent:,}",
+            _met(sent < BYTES_AIM),
+        ],
     ]
     return markdown_table([f"aim, at {measured.persons:,} persons a site", "reached", ""], rows)
 
@@ -170,8 +173,3 @@ def _marks(run: Run) -> list[float]:
 
 def _met(reached: bool) -> str:
     return "met" if reached else "**not met**"
-
-
-def worst(questions: Iterable[Question]) -> float:
-    """The largest ratio of site work to floor."""
-    return max(median(q.site_alone) / median(q.floor_alone) for q in questions)

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
 from flwr.app import Context
-from flwr.app.exception import AppExitException
 from flwr.serverapp import Grid, ServerApp
-from flwr.supercore.exit import ExitCode
 
 from federated_analytics.errors import ConfigError, FederatedAnalyticsError
 
 app = ServerApp()
 
 
-class StudyFailed(AppExitException):
-    """Ends the run as failed. Flower sends the log only of an app that returns or raises."""
-
-    exit_code = ExitCode.SERVERAPP_EXCEPTION
+class StudyFailed(Exception):
+    """Ends the run as failed. Flower keeps the log only of an app that returns or raises."""
 
 
 @app.main()
@@ -28,7 +25,15 @@ def main(grid: Grid, context: Context) -> None:
         _run(grid, context.run_config)
     except FederatedAnalyticsError as error:
         print(f"error {error.code}: {error}", flush=True)
-        raise StudyFailed(error.code) from None
+        logging.getLogger("flwr").addFilter(_without_traceback)
+        raise StudyFailed(f"{error.code}: {error}") from None
+
+
+def _without_traceback(record: logging.LogRecord) -> bool:
+    """The error has been said with its remedy: where it was raised tells an analyst nothing."""
+    if record.exc_info and isinstance(record.exc_info[1], StudyFailed):
+        record.exc_info = None
+    return True
 
 
 def _run(grid: Grid, run_config: Any) -> None:

@@ -278,6 +278,21 @@ def test_polling_ends_at_the_deadline() -> None:
     assert asked.grid.polls > 2
 
 
+@pytest.mark.usefixtures("_in_a_server_app")
+def test_a_message_that_could_not_be_pushed_is_not_waited_for() -> None:
+    class Refusing(Replies):
+        def push_messages(self, messages: Iterable[Any]) -> list[Any]:
+            return [None, *list(super().push_messages(messages))[1:]]
+
+    grid = Refusing({1001: {RELEASE: {BODY: b"lost"}}, 1002: {RELEASE: {BODY: b"answer"}}})
+    started = time.monotonic()
+    requests = {"1001": b"question", "1002": b"question"}
+    courier = GridCourier(grid, 1, 1)  # type: ignore[arg-type]
+    replies = list(courier.exchange(requests, started + 30))
+    assert {reply.address: reply.body for reply in replies} == {"1002": b"answer"}
+    assert time.monotonic() - started < 5
+
+
 def run_study_over(answers: Mapping[int, Any], seconds: float = 0.4) -> Result:
     courier = GridCourier(Replies(answers), 1, 1)  # type: ignore[arg-type]
     return run_study(STUDY, courier, Terms(1, seconds))

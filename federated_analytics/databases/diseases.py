@@ -71,9 +71,22 @@ DISEASES: tuple[Disease, ...] = (
         delay_days=500,
     ),
     _D(
-        "hypertension", 0.62, 3.2, 0.92, bmi=1.35, blood_pressure=1.9, mortality=1.1, delay_days=400
+        "hypertension",
+        *(0.72, 3.1, 0.92),
+        after={"type_2_diabetes": 1.7},
+        bmi=1.35,
+        blood_pressure=1.9,
+        mortality=1.1,
+        delay_days=300,
     ),
-    _D("hyperlipidaemia", 0.5, 2.8, 0.9, lipids=1.8, bmi=1.1, delay_days=500),
+    _D(
+        "hyperlipidaemia",
+        *(0.5, 2.8, 0.9),
+        after={"type_2_diabetes": 1.5},
+        lipids=1.8,
+        bmi=1.1,
+        delay_days=400,
+    ),
     _D("obesity", 0.16, 1.2, 1.1, bmi=6.0, delay_days=700),
     _D(
         "atrial_fibrillation",

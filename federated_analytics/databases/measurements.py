@@ -123,7 +123,7 @@ def _visits_of(draws: Draws, panel: Panel, course: Careers, seen: Visits) -> Ids
         known = course.recorded[disease][seen.person]
         share = np.where(known <= seen.day, np.maximum(share, more), share)
         # Blood glucose is looked at when diabetes is found, and so on.
-        share = np.where(known == seen.day, 0.95, share)
+        share = np.where(known == seen.day, 0.88, share)
     share = np.where(seen.concept == OUTPATIENT, share, np.maximum(share, 0.4 * panel.at_diagnosis))
     position = share_of(draws, f"panel/{panel.features[0]}", seen, share)
     if panel.once and len(position):

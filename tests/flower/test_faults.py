@@ -6,7 +6,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -37,7 +37,8 @@ STUDY = Study.parse(
 A, B, TWIN = "hospital-a", "hospital-b", "hospital-c"
 """Twin: a second SuperNode on the database of hospital-a."""
 POLICY = "min_count = 1\nmin_sites = 1\nper_site = true\n"
-MENDED_SECONDS = 180
+DEADLINE_SECONDS = 40
+"""Enough for a sound site on a busy machine with two cores, where a process starts slowly."""
 
 
 @pytest.fixture(scope="module")
@@ -61,9 +62,7 @@ def federation(
         if part is not None:
             rows = pooled.part_of(tables, part, 2, empty=False)
             load(url, "cdm", {**rows, **pooled.concept_tables()})
-        configs.append(
-            {"db-url": url, "cdm-schema": "cdm", "policy": str(policy), "site": name}
-        )
+        configs.append({"db-url": url, "cdm-schema": "cdm", "policy": str(policy), "site": name})
     running = LocalFederation(configs, folder)
     try:
         running.start()
@@ -72,7 +71,9 @@ def federation(
         running.stop()
 
 
-def ask(federation: LocalFederation, *, min_sites: int = 1, seconds: int = 20) -> Result:
+def ask(
+    federation: LocalFederation, *, min_sites: int = 1, seconds: int = DEADLINE_SECONDS
+) -> Result:
     return submit(
         STUDY, superlink=federation.address, min_sites=min_sites, deadline_seconds=seconds
     )
@@ -86,17 +87,16 @@ def participation(result: Result) -> dict[str, dict[str, str]]:
     return found
 
 
-def others_answered(result: Result) -> dict[str, str]:
-    """The participation of the one site that did not answer; the others did, with numbers."""
+def missing_site(result: Result) -> dict[str, str]:
+    """The participation of the one site that did not answer; hospital-a did, with numbers."""
     found = participation(result)
-    missing = [name for name, p in found.items() if p["status"] != "answered"]
-    assert len(missing) == 1, found
-    assert {A, TWIN} <= found.keys() - set(missing)
+    assert found.pop(A)["status"] == "answered"
+    assert len(found) == 1, found
     shown = {row.cdm_name for row in result.select(result_type="summary").rows}
-    assert {"pooled", A, TWIN} <= shown
-    assert not shown & set(missing)
-    assert found[missing[0]]["remedy"]
-    return {**found[missing[0]], "site": missing[0]}
+    assert shown == {"pooled", A}
+    (site, missing), *_ = found.items()
+    assert missing["remedy"]
+    return {**missing, "site": site}
 
 
 @contextmanager
@@ -117,20 +117,10 @@ def locked(cluster: Cluster) -> Iterator[None]:
         yield
 
 
-def test_two_supernodes_on_one_database_are_said_to_be(federation: LocalFederation) -> None:
-    found = participation(ask(federation, min_sites=3, seconds=60))
-    assert {name: p["status"] for name, p in found.items()} == dict.fromkeys(
-        (A, B, TWIN), "answered"
-    )
-    assert f"same database as {A}" in found[TWIN]["note"]
-    assert "note" not in found[A]
-    assert "note" not in found[B]
-
-
 def test_a_stopped_database(federation: LocalFederation, cluster: Cluster) -> None:
     cluster.stop()
     try:
-        missing = others_answered(ask(federation))
+        missing = missing_site(ask(federation))
     finally:
         cluster.start()
     assert missing["site"] == B
@@ -139,19 +129,13 @@ def test_a_stopped_database(federation: LocalFederation, cluster: Cluster) -> No
 
 
 def test_a_database_that_hangs(federation: LocalFederation, cluster: Cluster) -> None:
-    postmaster = int((cluster.directory / "data" / "postmaster.pid").read_text().split()[0])
+    postmaster = cluster.pid()
+    assert postmaster is not None
     with frozen(postmaster):
-        missing = others_answered(ask(federation, seconds=24))
+        missing = missing_site(ask(federation))
     assert missing["site"] == B
     assert missing["status"] == "refused"
     assert missing["code"] in ("database_unreachable", "database_timeout")
-
-
-def test_a_locked_table(federation: LocalFederation, cluster: Cluster) -> None:
-    with locked(cluster):
-        missing = others_answered(ask(federation, seconds=16))
-    assert missing["site"] == B
-    assert (missing["status"], missing["code"]) == ("refused", "database_timeout")
 
 
 def test_a_supernode_that_hangs_is_not_waited_for_after_the_deadline(
@@ -159,38 +143,56 @@ def test_a_supernode_that_hangs_is_not_waited_for_after_the_deadline(
 ) -> None:
     started = time.monotonic()
     with frozen(federation.supernodes[1].pid):
-        missing = others_answered(ask(federation, seconds=12))
+        missing = missing_site(ask(federation))
     assert missing["status"] == "no_answer"
     assert "deadline-seconds" in missing["remedy"]
-    assert time.monotonic() - started < 60
+    assert float(missing["seconds"]) >= DEADLINE_SECONDS - 1
+    assert time.monotonic() - started < DEADLINE_SECONDS + 60
 
 
 def test_a_killed_supernode(federation: LocalFederation, app: Path, tmp_path: Path) -> None:
     federation.supernodes[1].kill()
-    missing = others_answered(ask(federation, seconds=12))
-    assert missing["status"] == "no_answer"
-    assert missing["code"] == "no_answer"
+    missing = missing_site(ask(federation))
+    assert (missing["status"], missing["code"]) == ("no_answer", "no_answer")
 
     folder = tmp_path / "results"
     outcome = flwr_run(
-        federation, app, f"min-sites=3 deadline-seconds=12 wait-seconds=3 results-dir='{folder}'"
+        federation,
+        app,
+        f"selected-features='age' deadline-seconds={DEADLINE_SECONDS} wait-seconds=3 "
+        f"results-dir='{folder}'",
     )
     assert "error too_few_sites: " in outcome.text, outcome.text
-    assert "2 of 3 sites answered; at least 3 must" in outcome.text
+    assert "sites answered; at least 2 must" in outcome.text
     assert not folder.exists()
 
     federation.start_supernode(1)
-    assert participation(ask(federation, min_sites=3))[B]["status"] == "answered"
+    assert participation(ask(federation, min_sites=2))[B]["status"] == "answered"
+
+
+def test_two_supernodes_on_one_database_are_said_to_be(federation: LocalFederation) -> None:
+    federation.node_configs = [
+        *federation.node_configs,
+        {**federation.node_configs[0], "site": TWIN},
+    ]
+    twin = federation.start_supernode(2)
+    try:
+        found = participation(ask(federation, min_sites=3))
+    finally:
+        twin.stop()
+    assert {found[name]["status"] for name in (A, B, TWIN)} == {"answered"}
+    assert f"same database as {A}" in found[TWIN]["note"]
+    assert "note" not in found[A]
+    assert "note" not in found[B]
 
 
 def test_a_superlink_that_dies_in_a_run(federation: LocalFederation, cluster: Cluster) -> None:
     sent = threading.Event()
+    failure: list[BaseException] = []
 
     def on_progress(event: Event) -> None:
         if event.kind == "sent":
             sent.set()
-
-    failure: list[BaseException] = []
 
     def study() -> None:
         try:
@@ -199,10 +201,10 @@ def test_a_superlink_that_dies_in_a_run(federation: LocalFederation, cluster: Cl
             failure.append(error)
 
     analyst = threading.Thread(target=study, daemon=True)
+    assert federation.superlink is not None
     with locked(cluster):
         analyst.start()
         assert sent.wait(90)
-        assert federation.superlink is not None
         federation.superlink.kill()
         analyst.join(90)
     assert not analyst.is_alive(), "the analyst's command hangs"
@@ -210,16 +212,11 @@ def test_a_superlink_that_dies_in_a_run(federation: LocalFederation, cluster: Cl
     assert failure[0].code == "run_failed"
     assert "SuperLink went away" in str(failure[0])
 
+    # A SuperLink without --database knows no SuperNode after its restart: it answers them 401,
+    # and they end; whatever started them starts them again.
     federation.start_superlink()
-    assert until_mended(lambda: ask(federation, min_sites=3, seconds=60))
-
-
-def until_mended(ask_again: Callable[[], Result]) -> Result:
-    """The first result with all three sites: SuperNodes come back by themselves."""
-    limit = time.monotonic() + MENDED_SECONDS
-    while True:
-        try:
-            return ask_again()
-        except RunFailed as error:
-            if time.monotonic() > limit:
-                raise AssertionError("the SuperNodes did not come back") from error
+    for position in (0, 1):
+        federation.supernodes[position].stop()
+        federation.start_supernode(position)
+    found = participation(ask(federation, min_sites=2))
+    assert {p["status"] for p in found.values()} == {"answered"}

@@ -8,12 +8,17 @@ import pytest
 
 from federated_analytics.databases.postgres import Cluster
 from federated_analytics.federation import Event
-from federated_analytics.local.processes import LocalFederation
+from federated_analytics.local.processes import (
+    CONNECTION,
+    LocalFederation,
+    free_port,
+    local_federation,
+)
 from federated_analytics.report.result import Result
 from federated_analytics.running import run
 from federated_analytics.study import Study
-from federated_analytics.submit import RunFailed, submit
-from tests.flower.conftest import Flwr
+from federated_analytics.submit import NoSuperLink, RunFailed, submit
+from tests.flower.conftest import Flwr, flwr_run
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("flower")]
 
@@ -59,7 +64,7 @@ def test_a_submitted_study_equals_the_same_in_process(
     here = run(STUDY, sites=[c.reader_url() for c in hospitals])
     assert len(pooled_rows(here)) > 100
     assert pooled_rows(result) == pooled_rows(here)
-    assert {e.kind for e in events} >= {"start", "answered", "done"}
+    assert {e.kind for e in events} >= {"start", "sent", "answered", "done"}
     assert events[-1].answered == events[-1].total == 2
     assert result.study_toml == STUDY.to_toml()
 
@@ -82,12 +87,14 @@ def test_selected_features_on_the_command_line(flwr: Flwr, federation: LocalFede
         ("selected-features='age,bmii'", ("unknown_feature", "bmi")),
         ("study='studies/nothing.toml'", ("error invalid_study", "studies/")),
         ("min-sites=0", ("error invalid_config", "min-sites")),
+        ("feature-aggregation='mean,modus'", ("error invalid_config", "no aggregation 'modus'")),
     ],
 )
 def test_a_wrong_run_config_ends_the_run_before_anything_is_sent(
-    flwr: Flwr, run_config: str, said: tuple[str, ...]
+    flwr: Flwr, tmp_path: Path, run_config: str, said: tuple[str, ...]
 ) -> None:
-    outcome = flwr(run_config)
+    outcome = flwr(f"{run_config} results-dir='{tmp_path}/results'")
+    assert not (tmp_path / "results").exists()
     assert all(word in outcome.text for word in said), outcome.text
     assert "asking" not in outcome.text
     assert "Traceback" not in outcome.text
@@ -97,6 +104,43 @@ def test_a_study_file_of_the_app(flwr: Flwr, federation: LocalFederation) -> Non
     outcome = flwr("study='studies/everyone.toml' results-dir=''")
     assert "2 of 2 sites answered" in outcome.text, outcome.text
     assert not (federation.folder / "results").exists()
+
+
+def test_a_table_that_no_site_has(federation: LocalFederation) -> None:
+    study = Study.parse(
+        '[study]\nname = "A table that nobody has"\n[population]\nkind = "table"\n'
+        'table = "no_such_table"\n[[analysis]]\nkind = "counts"\n'
+    )
+    with pytest.raises(RunFailed) as caught:
+        submit(study, superlink=federation.address, deadline_seconds=60)
+    assert caught.value.code == "too_few_sites"
+    assert "hospital-a: missing_table" in str(caught.value)
+
+
+def test_nothing_listens_at_an_address() -> None:
+    with pytest.raises(NoSuperLink) as caught:
+        submit(STUDY, superlink=f"127.0.0.1:{free_port()}")
+    assert caught.value.code == "no_superlink"
+    assert "SuperLink" in caught.value.remedy
+
+
+def test_an_unknown_connection_names_the_known_ones(
+    federation: LocalFederation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FLWR_HOME", federation.environment["FLWR_HOME"])
+    with pytest.raises(NoSuperLink, match="no connection 'elsewhere'") as caught:
+        submit(STUDY, superlink="elsewhere")
+    assert CONNECTION in caught.value.remedy
+    with pytest.raises(NoSuperLink) as caught:
+        submit(STUDY, superlink="local-deploymnet")
+    assert f"Did you mean '{CONNECTION}'?" in caught.value.remedy
+
+
+def test_without_any_supernode_the_run_says_so(app: Path, tmp_path: Path) -> None:
+    with local_federation([], tmp_path) as empty:
+        outcome = flwr_run(empty, app, "wait-seconds=3 results-dir=''")
+    assert "error no_sites: No site is connected." in outcome.text
+    assert "flwr supernode list" in outcome.text
 
 
 def test_an_error_of_the_study_reaches_the_analyst(federation: LocalFederation) -> None:
