@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import os
+import shlex
 import sys
 import time
 from contextlib import ExitStack
@@ -10,7 +12,7 @@ from pathlib import Path
 
 from benchmarks import page
 from benchmarks.machine import describe
-from benchmarks.measure import measure
+from benchmarks.measure import Measured, measure
 from benchmarks.runs import ROOT
 from federated_analytics.databases.postgres import temporary_cluster
 
@@ -23,21 +25,29 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     sizes = tuple(options.persons or (QUICK if options.quick else FULL))
     started = time.monotonic()
+    command = "make bench" if arguments is None and len(sys.argv) == 1 else _command(arguments)
+    measured: list[Measured] = []
     with ExitStack() as stack:
         clusters = [stack.enter_context(temporary_cluster()) for _ in range(SITES)]
         machine = describe(clusters[0].owner_url())
-        measured = [measure(clusters, size, options.repeat, _say) for size in sizes]
-    text = page.page(
-        measured,
-        machine,
-        command=" ".join(["python -m benchmarks", *(sys.argv[1:] if arguments is None else ())]),
-        repeat=options.repeat,
-        seconds=time.monotonic() - started,
-    )
+        for size in sizes:
+            measured.append(measure(clusters, size, options.repeat, _say))
+            text = page.page(
+                measured,
+                machine,
+                command=command,
+                repeat=options.repeat,
+                seconds=time.monotonic() - started,
+                load=os.getloadavg()[0],
+            )
+            page.write(options.out, text)
     print(text)
-    page.write(options.out, text)
     _say(f"wrote {options.out}")
     return 0
+
+
+def _command(arguments: list[str] | None) -> str:
+    return shlex.join(["python", "-m", "benchmarks", *(arguments or sys.argv[1:])])
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -14,7 +14,8 @@ from benchmarks.measure import Measured
 _PAGE = """# Benchmarks
 
 Made by `{command}` in {minutes:.0f} minutes. Every ratio is from this one run and every time the
-median of {repeat}. Machine: {machine}.
+median of {repeat}. Machine: {machine} and {load:.1f} at the end (runnable processes; more than
+cores means that others' work slowed everything here).
 
 What is compared, on two PostgreSQL servers with synthetic data, one SuperLink and two SuperNodes
 as real processes on one machine:
@@ -81,6 +82,7 @@ def page(
     command: str,
     repeat: int,
     seconds: float,
+    load: float,
 ) -> str:
     """The whole page.
 
@@ -88,12 +90,14 @@ def page(
         command: what a reader runs to make it again.
         repeat: repetitions behind each median.
         seconds: how long everything took.
+        load: runnable processes, mean of the minute before the end.
     """
     return _PAGE.format(
         command=command,
         minutes=seconds / 60,
         repeat=repeat,
         machine=machine,
+        load=load,
         aims=table.aims(all_measured),
         commands=table.commands(all_measured),
         site_work=table.site_work(all_measured),

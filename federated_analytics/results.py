@@ -90,21 +90,28 @@ def _context(
 
 
 def _merged(answers: Mapping[str, Answer], outcome: Outcome) -> dict[Key, Merged]:
-    """Pooled cells. A site that does not mention a cell has nobody in it (R1 releases zero).
+    """Pooled cells, withheld where fewer than the least number of sites stand behind one (R12).
 
-    A cell is withheld where fewer than the least number of sites stand behind it (R12).
+    A site that does not mention a cell has nobody in it (R1 releases zero) and stands behind the
+    pooled number; unless it withheld cells without telling which, when it may be one of them.
     """
+    nowhere = Key((), "", "", "")
+    silent = {
+        site for site, answer in answers.items() if any(w.key == nowhere for w in answer.withheld)
+    }
+    told = {site: {c.key for c in answers[site].cells} for site in answers}
     tables = [{c.key: c.value for c in answers[site].cells} for site in sorted(answers)]
     merged: dict[Key, Aggregate] = merge_tables(tables)
     withheld: dict[Key, list[str]] = {}
     for site, answer in answers.items():
         for place in answer.withheld:
-            if place.key != Key((), "", "", ""):
+            if place.key != nowhere:
                 withheld.setdefault(place.key, []).append(site)
     cells: dict[Key, Merged] = {}
     for key in dict.fromkeys((*merged, *withheld)):
         keeping = withheld.get(key, [])
-        behind = len(answers) - len(keeping)
+        unknown = sum(site not in keeping and key not in told[site] for site in silent)
+        behind = len(answers) - len(keeping) - unknown
         if key in merged and behind >= outcome.min_sites:
             cells[key] = Merged(merged[key], behind)
         else:

@@ -197,7 +197,9 @@ def quickstart_url(port: int) -> str:
 
 def _port(value: Any) -> str:
     if isinstance(value, bool) or not str(value).isdecimal() or not 0 < int(value) < 65_536:
-        raise ConfigError("db-port is a port number.", where="node-config: db-port")
+        raise ConfigError(
+            "db-port is a port number.", where="node-config: db-port", remedy="Write db-port=5433."
+        )
     return quickstart_url(int(value))
 
 
@@ -214,7 +216,11 @@ def _environment(name: Any) -> str:
 def _file(name: Any) -> str:
     with contextlib.suppress(OSError, UnicodeDecodeError):
         return Path(str(name)).read_text(encoding="utf-8").strip()
-    raise ConfigError("The file of db-url-file cannot be read.", where="node-config: db-url-file")
+    raise ConfigError(
+        "The file of db-url-file cannot be read.",
+        where="node-config: db-url-file",
+        remedy="Give the path of a file that holds the URL and that the SuperNode may read.",
+    )
 
 
 _READERS: Mapping[str, Callable[[Any], str]] = {
@@ -228,5 +234,7 @@ _READERS: Mapping[str, Callable[[Any], str]] = {
 def _text(config: Mapping[str, Any], key: str) -> str:
     value = config.get(key, "")
     if not isinstance(value, str):
-        raise ConfigError(f"{key} is text.", where=f"node-config: {key}")
+        raise ConfigError(
+            f"{key} is text.", where=f"node-config: {key}", remedy=f'Write {key}="…".'
+        )
     return value

@@ -84,8 +84,9 @@ def test_a_process_that_was_not_seen_has_no_memory() -> None:
 
 def test_the_page_holds_every_table_and_how_to_make_it() -> None:
     machine = Machine(2, 24.0, "Linux", "3.11", "18.6", "flwr 1.41", "2026-01-02", 0.5)
-    text = page.page([measured()], machine, command="python -m benchmarks", repeat=3, seconds=600)
+    text = page.page([measured()], machine, command="make bench", repeat=3, seconds=600, load=1.5)
     for made in (table.aims, table.commands, table.site_work, table.phases, table.memory):
         assert made([measured()]) in text
-    assert "`python -m benchmarks` in 10 minutes" in text
+    assert "`make bench` in 10 minutes" in text
     assert "2 cores, 24 GiB" in text
+    assert "load at the start 0.5 and 1.5 at the end" in text

@@ -165,9 +165,7 @@ def test_the_clientapp_carries_bytes_and_raises_nothing(monkeypatch: pytest.Monk
         assert refusal.code == "invalid_message"
 
 
-def test_the_study_goes_on_without_the_site_that_failed(
-    site: Site, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_study_goes_on_without_the_site_that_failed(site: Site) -> None:
     def broken(body: bytes) -> bytes:
         return answer({"db-url": "postgresql://u@127.0.0.1:1/d", "site": "b"}, body)
 

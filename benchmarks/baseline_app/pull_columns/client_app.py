@@ -17,7 +17,7 @@ def query(message: Message, context: Context) -> Message:
     engine = create_engine(f"postgresql+psycopg://omop_reader:omop_reader@127.0.0.1:{port}/omop")
     names = str(context.run_config["selected-features"]).split(",")
     rows = pd.read_sql_table(str(context.run_config["table-name"]), engine, columns=names)
-    metrics: dict[str, float] = {}
+    metrics: dict[str, int | float | list[int] | list[float]] = {}
     for name in names:
         values = rows[name].dropna()
         metrics[f"{name}_count"] = len(values)

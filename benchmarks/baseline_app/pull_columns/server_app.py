@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections import Counter
+from collections import defaultdict
 
 from flwr.app import Context, Message, MessageType, RecordDict
 from flwr.serverapp import Grid, ServerApp
@@ -22,14 +22,16 @@ def main(grid: Grid, context: Context) -> None:
         Message(RecordDict(), message_type=MessageType.QUERY, dst_node_id=node, group_id="1")
         for node in nodes
     ]
-    totals: Counter[str] = Counter()
+    totals: defaultdict[str, float] = defaultdict(float)
     sizes = []
     for reply in grid.send_and_receive(asked):
         if reply.has_error():
             raise RuntimeError("A site of the baseline failed.")
         record = reply.content.metric_records["metrics"]
         sizes.append(record.count_bytes())
-        totals.update({key: float(value) for key, value in record.items()})  # type: ignore[arg-type]
+        for key, value in record.items():
+            if not isinstance(value, list):
+                totals[key] += value
     answers = {}
     for name in str(context.run_config["selected-features"]).split(","):
         count = totals[f"{name}_count"]
