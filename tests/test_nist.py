@@ -49,7 +49,7 @@ def from_file(name: str) -> DataSet:
 def pi_digits(count: int) -> str:
     """The first digits of pi, the 3 included, by Machin's formula in whole numbers."""
     guard = 10
-    unit = 10 ** (count + guard)
+    unit = 10 ** (count - 1 + guard)
 
     def arctan_of_inverse(x: int) -> int:
         power, total, sign, n = unit // x, 0, 1, 1
@@ -58,12 +58,19 @@ def pi_digits(count: int) -> str:
             power, sign, n = power // (x * x), -sign, n + 2
         return total
 
-    pi = 4 * (4 * arctan_of_inverse(5) - arctan_of_inverse(239))
-    written = ""  # piece by piece: Python writes no number of more than 4,300 digits at once
-    for place in range(count + guard, -1, -1_000):
-        piece, pi = divmod(pi, 10**place)
-        written += str(piece).zfill(1_000)
-    return written.lstrip("0")[:count]
+    left = 4 * (4 * arctan_of_inverse(5) - arctan_of_inverse(239)) // 10**guard
+    pieces: list[str] = []  # Python writes no number of more than 4,300 digits at once
+    while left:
+        left, piece = divmod(left, 10**1_000)
+        pieces.append(str(piece).zfill(1_000))
+    return "".join(reversed(pieces)).lstrip("0")
+
+
+def nist_pi_digits() -> str:
+    """The 5,000 digits as NIST has them: the 957th is a 3, where pi has an 8."""
+    pi = pi_digits(5_000)
+    assert pi[950:960] == "8185778053"
+    return f"{pi[:956]}3{pi[957:]}"
 
 
 def alternating(name: str, whole: str, mean: str, sd_digits: float) -> DataSet:
@@ -72,7 +79,7 @@ def alternating(name: str, whole: str, mean: str, sd_digits: float) -> DataSet:
 
 
 DATA_SETS = [
-    DataSet("pidigits", tuple(pi_digits(5_000)), "4.53480000000000", "2.86733906028871", 15),
+    DataSet("pidigits", tuple(nist_pi_digits()), "4.53480000000000", "2.86733906028871", 15),
     from_file("lottery"),
     from_file("michelso"),
     from_file("mavro"),
@@ -107,7 +114,7 @@ def test_the_values_are_those_that_were_certified(data: DataSet) -> None:
 
 def test_pi() -> None:
     assert pi_digits(50) == "31415926535897932384626433832795028841971693993751"
-    assert pi_digits(5_000)[760:768] == "34999999"  # six nines from the 762nd decimal
+    assert pi_digits(1_000)[761:769] == "49999998"  # six nines from the 762nd decimal
 
 
 @pytest.fixture(scope="module")
