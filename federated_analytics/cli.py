@@ -78,11 +78,12 @@ def run(
     ] = None,
 ) -> None:
     """Run a study over a Flower federation, or over databases in this process."""
+    from federated_analytics.local.program import ended_by_signals
     from federated_analytics.progress import shown
     from federated_analytics.report.table_text import to_terminal
     from federated_analytics.running import run as run_study
 
-    with shown() as show, _quiet_log():
+    with shown() as show, _quiet_log(), ended_by_signals():
         result = run_study(
             study,
             sites=site or (),

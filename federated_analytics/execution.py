@@ -24,6 +24,9 @@ from federated_analytics.privacy.policy import Evidence
 if TYPE_CHECKING:
     from federated_analytics.study import Study
 
+OUT_OF_RANGE = "22003"
+"""PostgreSQL's code for an overflow."""
+
 YEARS = frozenset(map(str, range(1800, 2200)))
 
 
@@ -86,11 +89,10 @@ def _analysis(
     at_site = query.model_copy(update={"by": tuple(s for s in query.by if s != "site")})
     try:
         _check_types(analysis, query, frame)
-        with workspace.connection.begin_nested():
-            try:
-                table, results = _ask(workspace, analysis, at_site, frame)
-            except NotFinite:
-                table, results = _ask(workspace, analysis, at_site, frame.guarded())
+        try:
+            table, results = _ask(workspace, analysis, at_site, frame)
+        except NotFinite:
+            table, results = _ask(workspace, analysis, at_site, frame.guarded())
     except (FederatedAnalyticsError, sa.exc.SQLAlchemyError) as error:
         return _refused(position, population, error)
     public = analysis.public_levels(at_site, frame) | _public(query, frame, strata)
@@ -100,10 +102,16 @@ def _analysis(
 def _ask(
     workspace: Workspace, analysis: Analysis, query: Query, frame: Frame
 ) -> tuple[Table, list[Sequence[Row]]]:
-    results: list[Sequence[Row]] = [
-        [dict(row) for row in workspace.connection.execute(statement).mappings()]
-        for statement in analysis.select(query, frame)
-    ]
+    try:
+        with workspace.connection.begin_nested():
+            results: list[Sequence[Row]] = [
+                [dict(row) for row in workspace.connection.execute(statement).mappings()]
+                for statement in analysis.select(query, frame)
+            ]
+    except sa.exc.DataError as error:
+        if getattr(error.orig, "sqlstate", None) == OUT_OF_RANGE and not frame.is_guarded:
+            raise NotFinite from error
+        raise
     return analysis.collect(query, frame, results), results
 
 

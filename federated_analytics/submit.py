@@ -5,12 +5,11 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,6 +23,7 @@ from federated_analytics.errors import (
     did_you_mean,
 )
 from federated_analytics.federation import Event
+from federated_analytics.local.program import program, with_own_programs
 from federated_analytics.payload import from_lines, is_payload
 from federated_analytics.progress import event_of
 
@@ -122,10 +122,12 @@ def _shown(
     started = time.monotonic()
 
     def show(line: str) -> None:
-        event = event_of(line)
+        event, elapsed = event_of(line), time.monotonic() - started
+        if event is not None:
+            event = replace(event, elapsed_seconds=elapsed)
         if found := _STARTED.search(line):
             message = f"run {found[1]} started on {superlink}"
-            event = Event("start", 0, "", 0, 0, time.monotonic() - started, message)
+            event = Event("start", 0, "", 0, 0, elapsed, message)
         if event is not None and on_progress is not None:
             on_progress(event)
         elif on_line is not None:
@@ -138,7 +140,7 @@ def _stream(arguments: list[str], environment: dict[str, str], show: Callable[[s
     """Run `flwr` and read what it prints; a Ctrl-C here also stops the run."""
     log = _Log()
     process = subprocess.Popen(
-        _flwr(arguments),
+        [program("flwr"), *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -156,7 +158,7 @@ def _stream(arguments: list[str], environment: dict[str, str], show: Callable[[s
         if log.run_id:
             name = arguments[2]
             subprocess.run(
-                _flwr(["stop", log.run_id, name]),
+                [program("flwr"), "stop", log.run_id, name],
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
                 env=environment,
@@ -204,12 +206,6 @@ def _explained(log: _Log, name: str) -> FederatedAnalyticsError:
     )
 
 
-def _flwr(arguments: list[str]) -> list[str]:
-    """Flower's command of this Python's own environment."""
-    beside = Path(sys.executable).with_name("flwr")
-    return [str(beside) if beside.exists() else "flwr", *arguments]
-
-
 @contextmanager
 def _app() -> Iterator[Path]:
     """A folder that `flwr run` takes: a copy of the package with what makes it an app.
@@ -237,8 +233,6 @@ def _connection(
 ) -> Iterator[tuple[str, dict[str, str]]]:
     """The connection's name and the environment in which Flower knows it."""
     import os
-
-    from federated_analytics.local.program import with_own_programs
 
     plain = {"PYTHONUNBUFFERED": "1", "NO_COLOR": "1", "COLUMNS": "200"}
     environment = with_own_programs({**os.environ, **plain})

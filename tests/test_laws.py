@@ -99,7 +99,7 @@ def test_intervals_keep_everybody_and_lie_on_the_grid() -> None:
 
 
 def test_what_stays_is_not_encoded() -> None:
-    assert wire.to_plain(Moments(9, 1.5, 2.0, fewest=7)) == ["Moments", 9, 1.5, 2.0]
+    assert wire.to_plain(Moments(9, 1.5, 2.0, fewest=7)) == ["Moments", 9, 1.5, 2.0, 0.0]
 
 
 def test_moments_that_single_out_a_few_persons_are_withheld() -> None:

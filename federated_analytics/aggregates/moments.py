@@ -13,10 +13,12 @@ from federated_analytics.aggregates.base import STAYS, Aggregate
 class Moments(Aggregate):
     """Persons with a value, their mean, and their sum of squared deviations from it.
 
-    Shapes: n: int; mean, m2: float (0.0 when n is 0)
-    Units: persons; the feature's unit; its square
+    Shapes: n: int; mean, m2, residual: float (0.0 when n is 0)
+    Units: persons; the feature's unit; its square; the feature's unit
     Merge: Chan, Golub & LeVeque (1979); stable, exact up to floating point
     Discloses: n; through mean and m2 whatever n values disclose, so see `fewest`
+    `residual` is what `mean` lost to rounding: where the values are many times larger than their
+    spread (1,000,000.1, 1,000,000.3 …), the difference of two sites' means needs it.
     `fewest` is the smallest group of persons that the numbers single out beyond n itself: the
     persons whose value is not 0, and for a 0/1 column also those whose value is 0. It stays.
 
@@ -28,6 +30,7 @@ class Moments(Aggregate):
     mean: float
     m2: float
     fewest: int = field(default=0, metadata=STAYS, compare=False)
+    residual: float = 0.0
 
     @classmethod
     def zero(cls) -> Self:
@@ -39,11 +42,12 @@ class Moments(Aggregate):
         if not self.n:
             return other
         n = self.n + other.n
-        delta = other.mean - self.mean
-        mean = self.mean + delta * (other.n / n)
+        delta = (other.mean - self.mean) + (other.residual - self.residual)
+        mean, lost = two_sum(self.mean, delta * (other.n / n))
+        mean, residual = two_sum(mean, lost + self.residual)
         m2 = self.m2 + other.m2 + delta * delta * (self.n * (other.n / n))
         fewest = min((f for f in (self.fewest, other.fewest) if f), default=0)
-        return type(self)(n, mean, m2, fewest)
+        return type(self)(n, mean, m2, fewest, residual)
 
     @property
     def support(self) -> tuple[int, ...]:
@@ -52,7 +56,7 @@ class Moments(Aggregate):
     @property
     def total(self) -> float:
         """Sum of the values, in the feature's unit."""
-        return self.n * self.mean
+        return self.n * self.mean + self.n * self.residual
 
     @property
     def variance(self) -> float:
@@ -63,3 +67,13 @@ class Moments(Aggregate):
     def sd(self) -> float:
         """Sample standard deviation; NaN below two persons."""
         return math.sqrt(self.variance) if self.n > 1 else math.nan
+
+
+def two_sum(a: float, b: float) -> tuple[float, float]:
+    """a + b rounded, and exactly what the rounding lost.
+
+    References: Knuth (1997), The Art of Computer Programming 2, section 4.2.2, theorem B
+    """
+    total = a + b
+    part = total - a
+    return total, (a - (total - part)) + (b - part)

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from federated_analytics.aggregates.base import Aggregate
 from federated_analytics.aggregates.count import Count
-from federated_analytics.aggregates.moments import Moments
+from federated_analytics.aggregates.moments import Moments, two_sum
 from federated_analytics.aggregates.records import Records
 from federated_analytics.aggregates.table import Key, Strata, Table
 from federated_analytics.analyses.base import (
@@ -27,7 +27,7 @@ from federated_analytics.analyses.base import (
     strata_in,
     strata_of,
 )
-from federated_analytics.omop.frame import Frame, FrameColumn, NotFinite
+from federated_analytics.omop.frame import FINITE, Frame, FrameColumn, NotFinite
 from federated_analytics.omop.tables import Statement
 
 CONFIDENCE = 0.95
@@ -83,7 +83,8 @@ class Summary(Analysis):
             for i, name in enumerate(query.features):
                 n = row[f"n_{i}"]
                 records = row.get(f"records_{i}", n) or 0
-                table[Key(strata, name, "", "moments")] = _moments(row, i)
+                moments = _moments(row, i, frame.columns[name].origin)
+                table[Key(strata, name, "", "moments")] = moments
                 table[Key(strata, name, "", "missing")] = Count(row["persons"] - n)
                 table[Key(strata, name, "", "records")] = Records(int(records), n)
         return table
@@ -107,10 +108,11 @@ class Summary(Analysis):
 
 def _columns(column: FrameColumn, i: int) -> list[sa.ColumnElement[Any]]:
     value = sa.cast(column.unguarded, sa.Double)
+    from_origin = value - sa.cast(column.origin, sa.Double) if column.origin else value
     columns: list[sa.ColumnElement[Any]] = [
         sa.func.count(value).label(f"n_{i}"),
-        sa.func.avg(value).label(f"mean_{i}"),
-        sa.func.var_pop(value).label(f"variance_{i}"),
+        sa.func.avg(from_origin).label(f"mean_{i}"),
+        sa.func.var_pop(from_origin).label(f"variance_{i}"),
         sa.func.min(value).label(f"minimum_{i}"),
         sa.func.max(value).label(f"maximum_{i}"),
     ]
@@ -127,18 +129,23 @@ def _can_be_zero(column: FrameColumn) -> bool:
     return bounds is None or column.records is None or bounds[0] <= 0 <= bounds[1]
 
 
-def _moments(row: Row, i: int) -> Moments:
+def _moments(row: Row, i: int, origin: float) -> Moments:
+    """The moments in a row whose mean is counted from `origin`."""
     n = row[f"n_{i}"]
     if not n:
         return Moments.zero()
     mean, m2 = float(row[f"mean_{i}"]), float(row[f"variance_{i}"]) * n
-    if not (math.isfinite(mean) and math.isfinite(m2)):
+    least, greatest = float(row[f"minimum_{i}"]), float(row[f"maximum_{i}"])
+    if not (math.isfinite(mean) and FINITE[0] <= least <= greatest <= FINITE[1]):
         raise NotFinite
-    groups = [row.get(f"not_zero_{i}", n), *_two_groups(n, mean, m2, row, i)]
-    return Moments(n, mean, m2, min((group for group in groups if group), default=0))
+    two = _two_groups(n, mean, m2, least - origin, greatest - origin)
+    groups = [row.get(f"not_zero_{i}", n), *two]
+    fewest = min((group for group in groups if group), default=0)
+    whole, residual = two_sum(origin, mean)
+    return Moments(n, whole, m2, fewest, residual)
 
 
-def _two_groups(n: int, mean: float, m2: float, row: Row, i: int) -> list[int]:
+def _two_groups(n: int, mean: float, m2: float, least: float, greatest: float) -> list[int]:
     """Persons at the least and at the greatest value, where there are no others.
 
     The mean of such a column (0/1, 1/2 …) is a count in disguise. A column takes two values only
@@ -146,7 +153,6 @@ def _two_groups(n: int, mean: float, m2: float, row: Row, i: int) -> list[int]:
 
     References: Bhatia & Davis (2000), American Mathematical Monthly 107:353
     """
-    least, greatest = float(row[f"minimum_{i}"]), float(row[f"maximum_{i}"])
     most = (mean - least) * (greatest - mean)
     if least == greatest or m2 / n < most * (1 - 1e-9):
         return []

@@ -18,12 +18,15 @@ if TYPE_CHECKING:
     from federated_analytics.omop.features import Feature
 
 
-FINITE = (-1.7976931348623157e308, 1.7976931348623157e308)
-"""Doubles that are numbers: NaN sorts above them in PostgreSQL, the infinities outside."""
+FINITE = (-1e140, 1e140)
+"""Numbers whose squares can be summed: NaN sorts above them in PostgreSQL, the infinities outside.
+
+Anything beyond is read as missing: it cannot be a measurement, and would overflow the variance.
+"""
 
 
 class NotFinite(Exception):
-    """An aggregate met NaN or an infinity: it is asked again of the guarded frame."""
+    """An aggregate met a number outside FINITE: it is asked again of the guarded frame."""
 
 
 @dataclass(frozen=True)
@@ -32,14 +35,16 @@ class FrameColumn:
 
     Fields:
         value: the person's value; NULL where it is missing
-        unguarded: the same, but NaN and infinities are what they are; cheaper to read
+        unguarded: the same, but numbers outside FINITE are what they are; cheaper to read
         records: how many records it was made from; None where a person has exactly one
+        origin: a number near the values, from which moments are taken; it stays at the site
     """
 
     feature: Feature
     value: sa.ColumnElement[Any]
     records: sa.ColumnElement[Any] | None
     unguarded: sa.ColumnElement[Any]
+    origin: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -59,7 +64,8 @@ class Attrition:
 class Frame:
     """A relation with one row a person, and the meaning of its columns.
 
-    `attrition` is None for a flat table, whose rows are taken as they are.
+    `attrition` is None for a flat table, whose rows are taken as they are. In a guarded frame
+    no number lies outside FINITE.
     """
 
     relation: sa.FromClause
@@ -67,13 +73,14 @@ class Frame:
     strata: Mapping[str, sa.ColumnElement[str]]
     cdm: Cdm
     attrition: Attrition | None = None
+    is_guarded: bool = False
 
     def guarded(self) -> Frame:
         """The same frame for a reader that cannot bear NaN and infinities at all."""
         columns = {
             name: replace(column, unguarded=column.value) for name, column in self.columns.items()
         }
-        return replace(self, columns=columns)
+        return replace(self, columns=columns, is_guarded=True)
 
     @property
     def person_id(self) -> sa.ColumnElement[Any]:

@@ -24,6 +24,7 @@ from federated_analytics.omop.frame import (
     flat_frame_query,
     frame_query,
 )
+from federated_analytics.omop.origin import with_origins
 from federated_analytics.omop.strata import Stratum
 from federated_analytics.omop.tables import Cdm, Statement
 
@@ -57,14 +58,14 @@ class Workspace:
                 {f.name: f for f in features},
             )
             query = flat_frame_query(self.cdm, population.table, list(known.values()), strata)
-            return query.over(query.select.subquery("frame"))
+            return with_origins(self.connection, query.over(query.select.subquery("frame")))
         candidates, found = self._candidates(population)
         persons = _members(candidates, found)
         attrition = Attrition(candidates, found.steps)
         query = frame_query(
             self.cdm, persons, features, strata, attrition, indexed=population.has_index_date
         )
-        return self._over(query)
+        return with_origins(self.connection, self._over(query))
 
     def _candidates(self, population: Any) -> tuple[sa.FromClause, PopulationQuery]:
         cohort = self._atlas(population) if isinstance(population, Atlas) else None

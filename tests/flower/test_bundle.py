@@ -48,7 +48,9 @@ def test_every_module_and_every_study_is_in_it(bundle: Path, app: Path) -> None:
     names = set(zipfile.ZipFile(bundle).namelist())
     assert not wanted - names
     assert {"pyproject.toml", "README.md", "LICENSE"} <= names
-    assert not [n for n in names if n.startswith(("tests/", "benchmarks/", ".", "results/"))]
+    assert not [
+        n for n in names if n.startswith(("tests/", "benchmarks/", ".git", ".venv", "results/"))
+    ]
 
 
 def test_the_app_runs_from_what_is_in_it(bundle: Path, tmp_path: Path) -> None:

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import os
+import re
+import signal
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -14,6 +19,7 @@ from federated_analytics.local.processes import (
     free_port,
     local_federation,
 )
+from federated_analytics.local.program import program
 from federated_analytics.report.result import Result
 from federated_analytics.running import run
 from federated_analytics.study import Study
@@ -161,3 +167,35 @@ def test_the_result_of_a_run_is_not_printed_when_it_is_returned(
 
 def test_the_working_directory_is_the_superlinks(federation: LocalFederation) -> None:
     assert not Path("selected").exists()
+
+
+def test_an_interrupted_command_stops_its_run(federation: LocalFederation, tmp_path: Path) -> None:
+    file = tmp_path / "study.toml"
+    file.write_text(STUDY.to_toml())
+    analyst = subprocess.Popen(
+        [program("federated-analytics"), "run", str(file), "--superlink", federation.address],
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+    )
+    assert analyst.stderr is not None
+    run_id = ""
+    for line in analyst.stderr:
+        if found := re.search(r"run (\d+) started on", line):
+            run_id = found[1]
+        if "one message" in line:
+            break
+    analyst.send_signal(signal.SIGINT)
+    said = analyst.stderr.read()
+    assert analyst.wait(60) != 0
+    assert "Traceback" not in said
+    listed = subprocess.run(
+        [program("flwr"), "ls", CONNECTION, "--run-id", run_id, "--format", "json"],
+        env={**os.environ, **federation.environment},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert json.loads(listed.stdout)["runs"][0]["status"] == "finished:stopped"
+    assert not (tmp_path / "results").exists()
