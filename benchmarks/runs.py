@@ -64,8 +64,8 @@ class Run:
 
 _PHASES = {
     "run accepted": re.compile(r"Successfully started run"),
-    "ServerApp runs": re.compile(r"> \[.*\] round 1  0/\d+  asking"),
-    "request sent": re.compile(r"> \[.*\] round 1  0/\d+  round 1"),
+    "ServerApp runs": re.compile(r"[>*] \[.*\] round 1  0/\d+  asking"),
+    "request sent": re.compile(r"[>*] \[.*\] round 1  0/\d+  round 1"),
     "last site answered": re.compile(r"\+ \["),
     "result merged": re.compile(r"= \["),
 }

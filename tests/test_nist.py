@@ -100,8 +100,8 @@ def exact(listed: tuple[str, ...]) -> tuple[Decimal, Decimal]:
     """Mean and standard deviation of the decimals themselves."""
     with localcontext(prec=60):
         numbers = [Decimal(v) for v in listed]
-        mean = sum(numbers) / len(numbers)
-        squares = sum((v - mean) ** 2 for v in numbers)
+        mean = sum(numbers, Decimal(0)) / len(numbers)
+        squares = sum(((v - mean) ** 2 for v in numbers), Decimal(0))
         return mean, (squares / (len(numbers) - 1)).sqrt()
 
 

@@ -8,15 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from federated_analytics.omop.frame import Frame
-
-if TYPE_CHECKING:
-    pass
 
 SAMPLE_ROWS = 1_000
 _SHARES = (0.05, 0.5, 0.95)
