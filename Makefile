@@ -34,7 +34,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@echo "Installing into $(VENV) with $$($(PYTHON) --version) …"
 	@$(PYTHON) -m venv --clear $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt uv
-	@$(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt -e '.[dev]' \
+	@UV_SYSTEM_CERTS=1 $(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt -e '.[dev]' \
 	    2>$(VENV)/uv.log \
 	  || $(BIN)/python -m pip install --quiet --disable-pip-version-check \
 	       -c constraints.txt -e '.[dev]'
