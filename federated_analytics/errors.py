@@ -161,6 +161,91 @@ class SeveralRowsAPerson(DatabaseError):
     default_remedy = "Name a table or view with one row a person."
 
 
+class RequestRefused(FederatedAnalyticsError):
+    """A request that a site does not answer. Subclasses say why; each is written to its audit."""
+
+    code = "refused"
+    default_remedy = "Ask the site operator what the site's policy lets you ask."
+
+
+class BadSignature(RequestRefused):
+    code = "bad_signature"
+    default_remedy = "Sign with the key whose public half the site has: `federated-analytics key`."
+
+
+class UnknownAnalyst(RequestRefused):
+    code = "unknown_analyst"
+    default_remedy = "Send the site operator your public key: `federated-analytics key show`."
+
+
+class ExpiredKey(RequestRefused):
+    code = "key_expired"
+    default_remedy = "Make a new key (`federated-analytics key new`) and send its public half."
+
+
+class ExpiredRequest(RequestRefused):
+    code = "request_expired"
+    default_remedy = "Run the study again; check that the clocks of both machines agree."
+
+
+class ReusedNonce(RequestRefused):
+    code = "nonce_reused"
+    default_remedy = "Run the study again: each request is answered once."
+
+
+class UnknownProject(RequestRefused):
+    code = "unknown_project"
+    default_remedy = "Name a project that the site has admitted you to."
+
+
+class NotGranted(RequestRefused):
+    code = "not_granted"
+    default_remedy = "Ask the site operator to grant this analysis to your key."
+
+
+class TooSimilar(RequestRefused):
+    """R5: the population differs from an answered one by a few persons."""
+
+    code = "overlapping_population"
+    default_remedy = "Ask for the same population as before, or for one that differs by more."
+
+
+class BudgetSpent(RequestRefused):
+    """R10: the privacy budget does not cover the request."""
+
+    code = "budget_spent"
+    default_remedy = "Ask for fewer numbers or a larger error, or wait for the next period."
+
+
+class SaturatedModel(RequestRefused):
+    """R7: a model with so many parameters that it repeats the rows."""
+
+    code = "saturated_model"
+    default_remedy = "Ask for at most one parameter to ten persons."
+
+
+class WaitingForApproval(RequestRefused):
+    code = "waiting_for_approval"
+    default_remedy = "The site operator looks at the study; run it again afterwards."
+
+
+class RefusedByOperator(RequestRefused):
+    code = "refused_by_operator"
+    default_remedy = "Ask the site operator for the reason."
+
+
+class SiteBusy(RequestRefused):
+    code = "site_busy"
+    default_remedy = "Run the study again in a few minutes."
+
+
+class LedgerError(RequestRefused):
+    """The site's ledger or audit cannot be written or has been tampered with."""
+
+    code = "ledger_unavailable"
+    default_remedy = "The site operator runs `federated-analytics site audit verify`."
+
+
 class SiteFailed(FederatedAnalyticsError):
     """Anything else that went wrong at a site; what it was stays in the site's own log."""
 
