@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,11 @@ import pytest
 import sqlalchemy as sa
 
 from federated_analytics.omop.database import database_url
+
+# A shell's background job is started deaf to SIGINT, and hands that on to all it starts; the
+# tests that interrupt a program need one that hears it.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
