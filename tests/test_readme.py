@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -92,6 +94,14 @@ def in_use() -> list[int]:
     return found
 
 
+def end_local_superlink(flwr_home: Path) -> None:
+    """End the SuperLink that `flwr run . local` leaves behind."""
+    for status in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            if str(flwr_home) in status.read_text() and "flower-superlink" in status.read_text():
+                os.kill(int(status.parent.name), signal.SIGTERM)
+
+
 @pytest.mark.slow
 @pytest.mark.xdist_group("flower")
 def test_step_by_step(readme: str, root: Path, environment: dict[str, str], tmp_path: Path) -> None:
@@ -102,7 +112,7 @@ def test_step_by_step(readme: str, root: Path, environment: dict[str, str], tmp_
     commands = [b.strip() for b in blocks(text, "shell")]
     assert [c.split()[0] for c in commands] == [
         *("pip", "./db_start.sh", "flower-superlink", "flower-supernode", "flower-supernode"),
-        *("flwr", "flwr"),
+        *("flwr", "flwr", "pip"),
     ]
     connection = blocks(text, "toml")[0]
     flwr_home = Path(environment["HOME"]) / ".flwr"
@@ -121,12 +131,17 @@ def test_step_by_step(readme: str, root: Path, environment: dict[str, str], tmp_
             process.start()
             servers.append(process)
             wait_for(port, process)
-        outputs = [shell(command, root, environment) for command in commands[5:]]
+        outputs = [shell(command, root, environment) for command in commands[5:7]]
+        simulation = commands[7].splitlines()[1]
+        outputs.append(shell(f"{simulation} --run-config \"results-dir=''\"", root, environment))
     finally:
         for process in reversed(servers):
             process.stop()
+        end_local_superlink(flwr_home)
         shell("./db_start.sh --stop", root, environment)
     assert "Haemoglobin A1c" in outputs[0]
+    assert "2 of 2 sites answered" in outputs[2]
+    assert "Haemoglobin A1c" in outputs[2]
     assert "Body mass index" in outputs[1]
     assert "Haemoglobin A1c" not in outputs[1]
     assert (tmp_path / "results" / "report.html").is_file()
