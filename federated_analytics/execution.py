@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
@@ -19,7 +19,9 @@ from federated_analytics.omop.frame import Frame, NotFinite
 from federated_analytics.omop.strata import UNKNOWN, Stratum
 from federated_analytics.omop.tables import Cdm
 from federated_analytics.omop.workspace import Workspace
-from federated_analytics.privacy.policy import Evidence
+from federated_analytics.person_sets import counted_with, partial_dimensions
+from federated_analytics.privacy.draft import Evidence
+from federated_analytics.public_domain import public_domain
 
 if TYPE_CHECKING:
     from federated_analytics.study import Study
@@ -30,7 +32,16 @@ OUT_OF_RANGE = "22003"
 YEARS = frozenset(map(str, range(1800, 2200)))
 
 
-def evidence(connection: sa.Connection, cdm: Cdm, study: Study) -> list[Evidence]:
+OnPopulation = Callable[[sa.Connection, Any, Frame, Sequence[tuple[int, Query]]], None]
+"""Told of each population's frame with the analyses over it; what it raises refuses them."""
+
+
+def evidence(
+    connection: sa.Connection,
+    cdm: Cdm,
+    study: Study,
+    on_population: OnPopulation | None = None,
+) -> list[Evidence]:
     """Everything that a study asks of one database, before the site's policy.
 
     An analysis that this database cannot answer is refused by itself; the others go on.
@@ -44,12 +55,16 @@ def evidence(connection: sa.Connection, cdm: Cdm, study: Study) -> list[Evidence
             if population in study.populations_of(query)
         ]
         if asked:
-            found += _population(workspace, study, population, asked)
+            found += _population(workspace, study, population, asked, on_population)
     return found
 
 
 def _population(
-    workspace: Workspace, study: Study, population: Any, asked: list[tuple[int, Query]]
+    workspace: Workspace,
+    study: Study,
+    population: Any,
+    asked: list[tuple[int, Query]],
+    on_population: OnPopulation | None,
 ) -> Iterator[Evidence]:
     features, strata = needs(study, population, [query for _, query in asked])
     try:
@@ -57,6 +72,8 @@ def _population(
             if isinstance(population, FlatTable):
                 _one_row_a_person(workspace, population)
             frame = workspace.frame(population, features, strata)
+            if on_population is not None:
+                on_population(workspace.connection, population, frame, asked)
     except (FederatedAnalyticsError, sa.exc.SQLAlchemyError) as error:
         for i, _ in asked:
             yield _refused(i, population, error)
@@ -96,7 +113,16 @@ def _analysis(
     except (FederatedAnalyticsError, sa.exc.SQLAlchemyError) as error:
         return _refused(position, population, error)
     public = analysis.public_levels(at_site, frame) | _public(query, frame, strata)
-    return Evidence(position, population.name, table, analysis.labels(results), public)
+    return Evidence(
+        position,
+        population.name,
+        table,
+        analysis.labels(results),
+        public,
+        counted=counted_with(analysis, at_site, frame, strata),
+        domain=lambda: public_domain(analysis, at_site, frame, strata),
+        partial=partial_dimensions(analysis, at_site, table),
+    )
 
 
 def _ask(

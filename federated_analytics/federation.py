@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Self
 
 from federated_analytics import wire
+from federated_analytics.asking import NOT_YET, Asking
 from federated_analytics.couriers import Courier, Reply
 from federated_analytics.errors import (
     FederatedAnalyticsError,
@@ -166,18 +167,25 @@ def _one_round(
     )
     sent = time.monotonic()
     progress("sent", message=f"round 1: one message of {len(body):,} bytes to each site")
+    asking = Asking(courier, dict.fromkeys(addresses, body), sent + limit)
     found: dict[str, Participation] = {}
-    for reply in courier.exchange(dict.fromkeys(addresses, body), sent + limit):
+    waiting: dict[str, Participation] = {}
+    for reply in asking.replies():
         if reply.address in found or reply.address not in addresses:
             continue
         one = _received(study, reply, len(body), time.monotonic() - sent)
+        if one.refusal is not None and one.refusal.code in NOT_YET and asking.again(reply.address):
+            if reply.address not in waiting:
+                progress("waiting", one.site, one.refusal.message)
+            waiting[reply.address] = one
+            continue
         found[reply.address] = one
         progress.answered += one.status == ANSWERED
         why = "" if one.refusal is None else f"{one.refusal.code}. {one.refusal.remedy}"
         progress("answered" if one.status == ANSWERED else "failed", one.site, why)
     for address in addresses:
         if address not in found:
-            found[address] = _silent(address, len(body), limit)
+            found[address] = waiting.get(address) or _silent(address, len(body), limit)
             progress("failed", found[address].site, "no answer before the deadline")
     return sorted(found.values(), key=lambda p: p.site)
 

@@ -13,9 +13,9 @@ from federated_analytics.federation import Event
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-_SIGNS = {"answered": "+", "failed": "!", "done": "=", "start": "*", "sent": ">"}
+_SIGNS = {"answered": "+", "failed": "!", "done": "=", "start": "*", "sent": ">", "waiting": "?"}
 _KINDS = {sign: kind for kind, sign in _SIGNS.items()}
-_LINE = re.compile(r"([+!=*>]) \[ *([\d.]+) s\] round (\d+)  (\d+)/(\d+)  (.*)")
+_LINE = re.compile(r"([+!=*>?]) \[ *([\d.]+) s\] round (\d+)  (\d+)/(\d+)  (.*)")
 
 
 def line(event: Event) -> str:

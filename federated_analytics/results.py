@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from federated_analytics import __version__
@@ -11,7 +11,7 @@ from federated_analytics.aggregates.base import Aggregate
 from federated_analytics.aggregates.table import Key, merge_tables
 from federated_analytics.analyses.base import Context, Estimate, Merged, Query, analyses
 from federated_analytics.federation import Outcome, Participation
-from federated_analytics.messages import Answer
+from federated_analytics.messages import Answer, Terms, Withheld
 from federated_analytics.omop.strata import SITE
 from federated_analytics.report.result import Result, Row, pair
 
@@ -19,6 +19,13 @@ if TYPE_CHECKING:
     from federated_analytics.omop.features import Feature
 
 POOLED = "pooled"
+NOWHERE = Key((), "", "", "")
+"""The place of a withheld cell that its site does not tell."""
+REASONS = {
+    "R1": "rests on fewer than {k} persons",
+    "R2": "another number that is withheld would follow from it",
+    "R3": "one person makes up most of the sum",
+}
 
 
 def result_of(outcome: Outcome) -> Result:
@@ -56,7 +63,7 @@ def _analysis_rows(outcome: Outcome, position: int, query: Query, result_id: int
         merged = _merged(answers, outcome)
         rows += _rows(query, merged, context, place, POOLED)
         for site in sorted(shown & set(answers)):
-            own = _own(answers[site], outcome, site)
+            own = _own(answers[site])
             alone = _context(features, [answers[site]], pooled=False)
             estimates = _rows(query, own, alone, place, site)
             rows += estimates
@@ -73,11 +80,16 @@ def _per_site(p: Participation) -> bool:
     return bool(p.disclosure and p.disclosure.terms and p.disclosure.terms.per_site)
 
 
-def _min_count(outcome: Outcome, site: str) -> int:
+def _terms(outcome: Outcome, site: str) -> Terms | None:
     for p in outcome.answered:
-        if p.site == site and p.disclosure and p.disclosure.terms:
-            return p.disclosure.terms.min_count
-    return 1
+        if p.site == site and p.disclosure:
+            return p.disclosure.terms
+    return None
+
+
+def _keeps_zeros(outcome: Outcome, site: str) -> bool:
+    terms = _terms(outcome, site)
+    return terms is not None and terms.zero_is_sensitive
 
 
 def _context(
@@ -93,39 +105,53 @@ def _merged(answers: Mapping[str, Answer], outcome: Outcome) -> dict[Key, Merged
     """Pooled cells, withheld where fewer than the least number of sites stand behind one (R12).
 
     A site that does not mention a cell has nobody in it (R1 releases zero) and stands behind the
-    pooled number; unless it withheld cells without telling which, when it may be one of them.
+    pooled number; unless it withheld cells without telling which, or says nothing of zeros, when
+    it may be one of them.
     """
-    nowhere = Key((), "", "", "")
     silent = {
-        site for site, answer in answers.items() if any(w.key == nowhere for w in answer.withheld)
+        site
+        for site, answer in answers.items()
+        if any(w.key == NOWHERE for w in answer.withheld) or _keeps_zeros(outcome, site)
     }
     told = {site: {c.key for c in answers[site].cells} for site in answers}
     tables = [{c.key: c.value for c in answers[site].cells} for site in sorted(answers)]
     merged: dict[Key, Aggregate] = merge_tables(tables)
-    withheld: dict[Key, list[str]] = {}
+    withheld: dict[Key, dict[str, Withheld]] = {}
     for site, answer in answers.items():
         for place in answer.withheld:
-            if place.key != nowhere:
-                withheld.setdefault(place.key, []).append(site)
+            if place.key != NOWHERE:
+                withheld.setdefault(place.key, {})[site] = place
     cells: dict[Key, Merged] = {}
     for key in dict.fromkeys((*merged, *withheld)):
-        keeping = withheld.get(key, [])
+        keeping = withheld.get(key, {})
         unknown = sum(site not in keeping and key not in told[site] for site in silent)
         behind = len(answers) - len(keeping) - unknown
         if key in merged and behind >= outcome.min_sites:
-            cells[key] = Merged(merged[key], behind)
+            cells[key] = Merged(merged[key], behind, noise=_variances(answers.values(), key))
         else:
-            most = sum(_min_count(outcome, site) - 1 for site in keeping)
-            cells[key] = Merged(None, behind, 0 if key in merged else most + 1)
+            bounded = all(place.below for place in keeping.values()) and key not in merged
+            most = sum(place.below - 1 for place in keeping.values())
+            cells[key] = Merged(None, behind, most + 1 if bounded and not unknown else 0)
     return cells
 
 
-def _own(answer: Answer, outcome: Outcome, site: str) -> dict[Key, Merged]:
+def _variances(answers: Iterable[Answer], key: Key) -> dict[str, float]:
+    """Variance of the noise in a pooled cell, by statistic: the sites' noises are independent."""
+    strata = tuple(name for name, _ in key.strata)
+    found: dict[str, float] = {}
+    for answer in answers:
+        for noise in answer.noise:
+            place = (noise.strata, noise.variable, noise.name)
+            if place == (strata, key.variable, key.name) and noise.level in ("", key.level):
+                found[noise.statistic] = found.get(noise.statistic, 0.0) + noise.scale**2
+    return found
+
+
+def _own(answer: Answer) -> dict[Key, Merged]:
     """A site's own cells."""
-    bound = _min_count(outcome, site)
-    cells = {c.key: Merged(c.value, 1) for c in answer.cells}
-    withheld = {w.key: Merged(None, 0, bound) for w in answer.withheld}
-    withheld.pop(Key((), "", "", ""), None)
+    cells = {c.key: Merged(c.value, 1, noise=_variances([answer], c.key)) for c in answer.cells}
+    withheld = {w.key: Merged(None, 0, w.below) for w in answer.withheld}
+    withheld.pop(NOWHERE, None)
     return cells | withheld
 
 
@@ -189,6 +215,7 @@ def _settings(outcome: Outcome, result_type: str, query: Query | None = None) ->
         "min_cell_count": str(max((t.min_count for t in terms), default=0)),
         "min_sites": str(outcome.min_sites),
         "policy": ", ".join(sorted({t.preset for t in terms})),
+        **_rules(terms),
         "study": info.name,
         "description": info.description,
         "study_sha256": outcome.study.digest,
@@ -208,6 +235,19 @@ def _settings(outcome: Outcome, result_type: str, query: Query | None = None) ->
         settings["title"] = query.title
         settings["labels"] = json.dumps(_labels(outcome, query), sort_keys=True)
     return settings
+
+
+def _rules(terms: Sequence[Terms]) -> dict[str, str]:
+    """The rules that the sites' policies had in force, where any had."""
+    noisy = [t for t in terms if t.mode == "dp"]
+    return {
+        "complementary": str(any(t.complementary for t in terms)).lower(),
+        "largest_share": f"{min((t.dominance for t in terms), default=1.0):g}",
+        "rounding": str(max((t.rounding for t in terms), default=1)),
+        "noisy_sites": str(len(noisy)),
+        "epsilon": f"{max((t.epsilon for t in noisy), default=0.0):g}",
+        "delta": f"{max((t.delta for t in noisy), default=0.0):g}",
+    }
 
 
 def _labels(outcome: Outcome, query: Query) -> dict[str, Any]:
@@ -252,6 +292,8 @@ def _participation(p: Participation, result_id: int, by_site: bool) -> list[Row]
         ("bytes_sent", "integer", str(p.bytes_sent)),
         ("bytes_received", "integer", str(p.bytes_received)),
         ("version", "character", p.disclosure.version if p.disclosure else ""),
+        ("epsilon_charged", "numeric", _epsilon(p, "charged")),
+        ("epsilon_remaining", "numeric", _epsilon(p, "remaining")),
         ("note", "character", "; ".join(notes)),
     ]
     return [
@@ -259,6 +301,13 @@ def _participation(p: Participation, result_id: int, by_site: bool) -> list[Row]
         for name, kind, value in estimates
         if value
     ]
+
+
+def _epsilon(p: Participation, which: str) -> str:
+    terms = p.disclosure.terms if p.disclosure else None
+    if terms is None or terms.mode != "dp":
+        return ""
+    return f"{getattr(p.disclosure, which):.4g}"
 
 
 def _sentence(where: str, message: str) -> str:
@@ -276,7 +325,8 @@ def _suppression(outcome: Outcome, p: Participation, result_id: int) -> list[Row
             counts[key] = counts.get(key, 0) + 1
     rows = []
     for (kind, population, variable, rule), count in sorted(counts.items()):
-        reason = f"rests on fewer than {_min_count(outcome, p.site)} persons"
+        terms = _terms(outcome, p.site)
+        reason = REASONS.get(rule, rule).format(k=terms.min_count if terms else 1)
         additional = pair(["rule", "analysis", "population"], [rule, kind, population])
         for name, type_, value in (
             ("count_suppressed", "integer", str(count)),

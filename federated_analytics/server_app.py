@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
 from federated_analytics.errors import ConfigError, FederatedAnalyticsError
+
+if TYPE_CHECKING:
+    from federated_analytics.couriers import Courier
 
 app = ServerApp()
 
@@ -46,11 +49,14 @@ def _run(grid: Grid, run_config: Any) -> None:
     from federated_analytics.run_config import whole
     from federated_analytics.study import Study
 
-    study = Study.from_run_config(run_config, Path(__file__).parents[1])
     terms = Terms.from_run_config(run_config)
     wait = whole(run_config, "wait-seconds", 30, 0, 3_600)
     returned = _flag(run_config, "return-result")
     courier = GridCourier(grid, terms.min_sites, wait)
+    if _flag(run_config, "site-terms"):
+        _introduce(courier, returned)
+        return
+    study = Study.from_run_config(run_config, Path(__file__).parents[1])
     result = run_study(study, courier, terms, on_progress=lambda e: print(line(e), flush=True))
     if returned:
         for text in to_lines(to_json(result)):
@@ -61,6 +67,15 @@ def _run(grid: Grid, run_config: Any) -> None:
     if folder:
         for path in result.save(Path(folder)):
             print(f"wrote {path}", flush=True)
+
+
+def _introduce(courier: Courier, returned: bool) -> None:
+    from federated_analytics.payload import to_lines
+    from federated_analytics.site_terms import site_terms, to_json, to_text
+
+    found = site_terms(courier)
+    for text in to_lines(to_json(found)) if returned else [to_text(found)]:
+        print(text, flush=True)
 
 
 def _flag(run_config: Any, key: str) -> bool:

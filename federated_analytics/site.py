@@ -17,6 +17,7 @@ from federated_analytics.errors import (
     ConfigError,
     DatabaseTimeout,
     FederatedAnalyticsError,
+    PolicyError,
     SiteFailed,
     did_you_mean,
 )
@@ -27,6 +28,10 @@ from federated_analytics.privacy.release import Release
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import URL
+
+    from federated_analytics.execution import OnPopulation
+    from federated_analytics.privacy.draft import Evidence
+    from federated_analytics.study import Study
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -46,6 +51,21 @@ FLOWERS_OWN = ("partition-id", "num-partitions")
 FIRST_PORT = 5433
 LONGEST_SECONDS = 3_600.0
 """However long a request would let a site work."""
+
+
+@dataclass(frozen=True)
+class Examined:
+    """What one site found for a study: never leaves before the policy has seen it.
+
+    Fields:
+        database: the database's fingerprint in this run
+        seconds: time it took
+    """
+
+    evidence: tuple[Evidence, ...]
+    database: str
+    synthetic: bool
+    seconds: float
 
 
 @dataclass(frozen=True)
@@ -93,6 +113,8 @@ class Site:
         try:
             request = wire.decode_request(body)
             round_number = request.round
+            if not request.study:
+                return self.policy.introduce(site=self.name, version=__version__)
             seconds = min(max(request.seconds, 1.0), LONGEST_SECONDS)
             digest, release = _within(seconds, lambda: self._run(request, seconds))
             return release
@@ -110,28 +132,56 @@ class Site:
         )
 
     def _run(self, request: Request, seconds: float) -> tuple[str, Release]:
-        # Imported here: a courier that never asks the database starts without them.
-        from federated_analytics.execution import evidence
-        from federated_analytics.omop.database import cdm_source, fingerprint, snapshot
         from federated_analytics.study import Study
 
-        started = time.monotonic()
         study = Study.from_json(request.study)
-        with snapshot(self.url, seconds) as connection:
-            source = cdm_source(connection, self.cdm)
-            found = evidence(connection, self.cdm, study)
-            database = fingerprint(connection, self.cdm, request.run)
+        if self.policy.mode == "dp":
+            raise PolicyError(
+                "The site's policy answers with noise, and a budget for it needs the site service.",
+                remedy="The site operator starts `federated-analytics site serve site.toml`.",
+            )
+        examined = self.examine(study, request.run, seconds)
         release = self.policy.release(
-            found,
+            examined.evidence,
             site=self.name,
             study=study.digest,
             round=request.round,
             version=__version__,
-            database=database,
-            synthetic="synthetic" in str(source.get("cdm_source_name")).lower(),
-            seconds=round(time.monotonic() - started, 3),
+            database=examined.database,
+            synthetic=examined.synthetic,
+            seconds=examined.seconds,
         )
         return study.digest, release
+
+    def examine(
+        self,
+        study: Study,
+        run: str,
+        seconds: float,
+        on_population: OnPopulation | None = None,
+    ) -> Examined:
+        """What a study finds in the database, before the policy: it stays here.
+
+        Args:
+            run: salts the database's fingerprint.
+            on_population: as of `execution.evidence`.
+        """
+        # Imported here: a courier that never asks the database starts without them.
+        from federated_analytics.execution import evidence
+        from federated_analytics.omop.database import cdm_source, fingerprint, snapshot
+
+        started = time.monotonic()
+        with snapshot(self.url, seconds) as connection:
+            source = cdm_source(connection, self.cdm)
+            synthetic = "synthetic" in str(source.get("cdm_source_name")).lower()
+            if self.policy.preset == "exploration" and not synthetic:
+                raise PolicyError(
+                    "The policy `exploration` is for databases that say that they are synthetic.",
+                    remedy="The site operator sets another preset.",
+                )
+            found = evidence(connection, self.cdm, study, on_population)
+            database = fingerprint(connection, self.cdm, run)
+        return Examined(tuple(found), database, synthetic, round(time.monotonic() - started, 3))
 
 
 def answer(node_config: Mapping[str, Any], request: bytes) -> bytes:

@@ -243,6 +243,12 @@ class Study(BaseModel):
                 where=f"{where}.kind",
                 remedy="Ask it of a population of an OMOP database.",
             )
+        if analysis.needs_index_date and not population.has_index_date:
+            raise StudyError(
+                f"{query.kind} counts from an index date, which {population.name!r} has not.",
+                where=f"{where}.kind",
+                remedy='Ask it of a population with an index date, such as kind = "condition".',
+            )
         for i, name in enumerate(query.features):
             feature, place = features[name], f"{where}.features[{i}]"
             if not flat and feature.type not in analysis.feature_types:

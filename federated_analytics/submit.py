@@ -7,11 +7,11 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import tomli_w
 
@@ -29,6 +29,7 @@ from federated_analytics.progress import event_of
 
 if TYPE_CHECKING:
     from federated_analytics.report.result import Result
+    from federated_analytics.site_terms import Introduction
     from federated_analytics.study import Study
 
 _STARTED = re.compile(r"Successfully started run (\d+)")
@@ -104,13 +105,33 @@ def submit(
         "deadline-seconds": int(deadline_seconds),
         "return-result": True,
     }
+    return from_json(_run(config, superlink, root_certificates, show), where=superlink)
+
+
+def ask_terms(
+    superlink: str, *, min_sites: int = 1, root_certificates: str | Path | None = None
+) -> list[Introduction]:
+    """What every connected site says of its policy; errors as of `submit`."""
+    from federated_analytics.site_terms import from_json
+
+    config = {"site-terms": True, "min-sites": int(min_sites), "return-result": True}
+    return from_json(_run(config, superlink, root_certificates, lambda line: None))
+
+
+def _run(
+    config: Mapping[str, Any],
+    superlink: str,
+    root_certificates: str | Path | None,
+    show: Callable[[str], None],
+) -> str:
+    """Run the app with a run-config and bring back what its ServerApp returns."""
     with _app() as app, _connection(superlink, root_certificates) as (name, environment):
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / "run-config.toml"
             file.write_text(tomli_w.dumps(config), encoding="utf-8")
             command = ["run", str(app), name, "--run-config", str(file), "--stream"]
             log = _stream(command, environment, show)
-        return from_json(_payload(log, name, app, environment), where=f"run {log.run_id}")
+        return _payload(log, name, app, environment)
 
 
 def _shown(

@@ -232,6 +232,35 @@ def _in_window(
     return rows[(days >= first) & (days <= last)]
 
 
+def exits(tables: Tables, frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """For death and for a first hypertension, the persons at risk: day of exit and if by event."""
+    ends = tables["observation_period"].set_index("person_id").observation_period_end_date
+    rows = frame.assign(followed=(frame.index.map(ends) - frame.index_date).dt.days)
+    ill = tables["condition_occurrence"]
+    ill = ill[ill.condition_concept_id == HYPERTENSION].groupby("person_id")
+    found = {}
+    for name, dates, first in (
+        ("death", tables["death"].set_index("person_id").death_date, None),
+        ("hypertension", ill.condition_start_date.min(), 1),
+    ):
+        day = (pd.to_datetime(rows.person_id.map(dates)) - rows.index_date).dt.days
+        if first is None:
+            day = day.where(day >= 0)
+        at_risk = rows if first is None else rows[~(day < first)]
+        day = day[at_risk.index]
+        event = day <= at_risk.followed
+        found[name] = at_risk.assign(day=day.where(event, at_risk.followed), event=event)
+    return found
+
+
+def kaplan_meier(exits: pd.DataFrame, day: int) -> float:
+    """The product-limit estimate of survival after a day, from exact days."""
+    survival = 1.0
+    for at, rows in exits[exits.event & (exits.day <= day)].groupby("day"):
+        survival *= 1 - len(rows) / (exits.day >= at).sum()
+    return survival
+
+
 def groups(frame: pd.DataFrame, by: list[str]) -> dict[tuple[tuple[str, str], ...], pd.DataFrame]:
     """Overall, each stratum alone and all crossed: the rows of each group that has any."""
     found: dict[tuple[tuple[str, str], ...], pd.DataFrame] = {(): frame} if len(frame) else {}

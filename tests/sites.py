@@ -17,7 +17,7 @@ from federated_analytics.report.result import Result
 from federated_analytics.site import Site
 from federated_analytics.study import Study
 
-OPEN = Policy(min_count=1, min_sites=1, per_site=True)
+OPEN = Policy(min_count=1, min_sites=1, per_site=True, complementary=False, dominance=1.0)
 
 _TYPES = {"i": "bigint", "u": "bigint", "f": "double precision", "b": "boolean", "M": "date"}
 

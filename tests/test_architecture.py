@@ -14,13 +14,16 @@ ROOT = Path(federated_analytics.__file__).parent
 # A module may import from its own layer's packages listed first, and from any layer below.
 LAYERS = [
     {"cli", "client_app", "server_app"},
-    {"running", "preview", "local", "submit", "progress", "databases"},
-    {"federation", "couriers", "site", "results", "execution", "payload"},
-    {"study", "study_errors", "run_config", "wire"},
+    {"site_commands", "key_commands"},
+    {"running", "preview", "local", "submit", "progress", "databases", "policy_page"},
+    {"site_service", "guarded_site"},
+    {"federation", "asking", "couriers", "site", "site_terms", "results", "payload"},
+    {"execution", "person_sets", "public_domain"},
+    {"study", "study_errors", "run_config", "wire", "canonical", "signing", "site_config"},
     {"analyses", "privacy", "report"},
     {"messages"},
     {"aggregates", "omop"},
-    {"errors"},
+    {"errors", "toml_place"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 

@@ -80,7 +80,7 @@ def test_a_site_answers_a_hostile_request_with_a_short_refusal(url: str) -> None
     study = Study.parse(HEAD + COUNTS).to_json()
     deep = study.replace('"x"', "[" * 5_000 + "]" * 5_000, 1)
     long = study.replace('"x"', json.dumps(MEGABYTE), 1)
-    for hostile in (deep, long, "", "null", "[]"):
+    for hostile in (deep, long, " ", "null", "[]"):
         body = site.answer(wire.encode_request(Request(hostile, 1, "run", 20.0)))
         refusal = wire.decode_release(body).refusal
         assert refusal is not None

@@ -35,6 +35,14 @@ class Aggregate(ABC):
     def support(self) -> tuple[int, ...]:
         """Persons behind each released number, one count a number; 0 where nobody is."""
 
+    def largest_share(self) -> float:
+        """At most this part of a released sum is one person's; 0.0 where nothing is summed."""
+        return 0.0
+
+    def rounded(self, base: int) -> Self:
+        """This aggregate with its counts of persons and records rounded to multiples of `base`."""
+        return self
+
     def guarded(self, min_count: int) -> Self | None:
         """This aggregate with no number that rests on 1 … min_count-1 persons.
 
@@ -58,3 +66,8 @@ def aggregate_types() -> dict[str, type[Aggregate]]:
 
 def _is_concrete(value: Any) -> bool:
     return isinstance(value, type) and issubclass(value, Aggregate) and value is not Aggregate
+
+
+def nearest_multiple(count: int, base: int) -> int:
+    """`count` rounded to a multiple of `base`, halves up; off by at most base / 2."""
+    return (2 * count + base) // (2 * base) * base

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Self
 
-from federated_analytics.aggregates.base import Aggregate
+from federated_analytics.aggregates.base import Aggregate, nearest_multiple
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,9 @@ class Count(Aggregate):
 
     def merge(self, other: Self) -> Self:
         return type(self)(self.persons + other.persons)
+
+    def rounded(self, base: int) -> Self:
+        return type(self)(nearest_multiple(self.persons, base))
 
     @property
     def support(self) -> tuple[int, ...]:

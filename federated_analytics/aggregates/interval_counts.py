@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
+from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, field
 from typing import Self
 
-from federated_analytics.aggregates.base import Aggregate
+from federated_analytics.aggregates.base import STAYS, Aggregate, nearest_multiple
 
 
 @dataclass(frozen=True)
@@ -17,6 +19,7 @@ class IntervalCounts(Aggregate):
     Shapes: intervals: tuple of (low, high, persons), sorted, low < high, no interval twice
     Units: grid indices; persons. The grid itself is public and stands in the query
     Merge: union of intervals, persons of equal ones added; exact
+    `bins` is how many intervals the grid has, 0 where that does not matter. It stays.
     Discloses: that each interval holds at least as many persons as the policy asks
 
     Sites widen their intervals until each holds enough persons (`guarded`), so intervals of
@@ -24,21 +27,25 @@ class IntervalCounts(Aggregate):
     """
 
     intervals: tuple[tuple[int, int, int], ...]
+    bins: int = field(default=0, metadata=STAYS, compare=False)
 
     @classmethod
     def zero(cls) -> Self:
         return cls(())
 
     @classmethod
-    def of(cls, counts: Iterable[tuple[int, int, int]]) -> Self:
+    def of(cls, counts: Iterable[tuple[int, int, int]], bins: int = 0) -> Self:
         """From any (low, high, persons); equal intervals are added, empty ones dropped."""
         total: Counter[tuple[int, int]] = Counter()
         for low, high, persons in counts:
             total[low, high] += persons
-        return cls(tuple(sorted((lo, hi, n) for (lo, hi), n in total.items() if n)))
+        return cls(tuple(sorted((lo, hi, n) for (lo, hi), n in total.items() if n)), bins)
 
     def merge(self, other: Self) -> Self:
-        return self.of((*self.intervals, *other.intervals))
+        return self.of((*self.intervals, *other.intervals), max(self.bins, other.bins))
+
+    def rounded(self, base: int) -> Self:
+        return self.of((lo, hi, nearest_multiple(n, base)) for lo, hi, n in self.intervals)
 
     @property
     def support(self) -> tuple[int, ...]:
@@ -50,26 +57,62 @@ class IntervalCounts(Aggregate):
         return sum(self.support)
 
     def guarded(self, min_count: int) -> Self | None:
-        """Neighbours joined until each interval holds at least `min_count` persons.
-
-        Only for one site's own disjoint intervals. An interval reaches to the next one's start,
-        so its end tells nothing of the largest value inside it.
-        """
+        """Neighbours joined until each interval holds at least `min_count` persons."""
         if 0 < self.n < min_count:
             return None
-        joined: list[tuple[int, int, int]] = []
-        low, held = None, 0
-        for start, end, persons in self.intervals:
-            low, held = start if low is None else low, held + persons
-            if held >= min_count:
-                joined.append((low, end, held))
-                low, held = None, 0
-        if low is not None and joined:
-            first, _, persons = joined.pop()
-            joined.append((first, self.intervals[-1][1], persons + held))
-        return type(self)(tuple(joined))
+        return self.joined_at(common_ends([self], min_count))
+
+    def joined_at(self, ends: Sequence[int]) -> Self:
+        """Persons between neighbouring `ends`: one site's disjoint intervals, joined."""
+        counts = Counter[int]()
+        for _, high, persons in self.intervals:
+            counts[bisect_left(ends, high)] += persons
+        joined = tuple((ends[i - 1], ends[i], n) for i, n in sorted(counts.items()))
+        return dataclasses.replace(self, intervals=joined)
 
     def persons_below(self, edge: int) -> tuple[int, int]:
         """Fewest and most persons that can have a value below the grid's edge `edge`."""
         fewest = sum(n for _, high, n in self.intervals if high <= edge)
         return fewest, sum(n for low, _, n in self.intervals if low < edge)
+
+
+def common_ends(
+    states: Sequence[IntervalCounts], min_count: int, allowed: Collection[int] | None = None
+) -> list[int]:
+    """Grid indices between which each of `states` holds nobody or at least `min_count` persons.
+
+    Intervals that all states share tell nothing of the difference between two states but what
+    holds enough persons itself. The first and the last end are the grid's own, so they tell
+    nothing of the smallest and the largest value.
+
+    Args:
+        states: one site's, of disjoint intervals, each of nobody or of enough persons.
+        allowed: indices that may be taken; any where left out.
+    """
+    held = [0] * len(states)
+    steps: dict[int, list[tuple[int, int]]] = {}
+    size = max((state.bins for state in states), default=0)
+    for i, state in enumerate(states):
+        for low, high, persons in state.intervals:
+            size = max(size, high)
+            steps.setdefault(high, []).append((i, persons))
+            if min_count <= 1:
+                steps.setdefault(low, [])
+    ends, marks = [0], [[0] * len(states)]
+    for end in sorted(steps):
+        for i, persons in steps[end]:
+            held[i] += persons
+        fits = allowed is None or end in allowed
+        if fits and end < size and _enough(held, marks[-1], min_count):
+            ends.append(end)
+            marks.append(list(held))
+    while len(ends) > 1 and not _enough(held, marks[-1], min_count):
+        ends.pop()
+        marks.pop()
+    return [*ends, size] if size else [0, 1]
+
+
+def _enough(held: Sequence[int], before: Sequence[int], min_count: int) -> bool:
+    between = [now - then for now, then in zip(held, before, strict=True)]
+    some = any(between) or min_count <= 1  # an empty interval would tell the next one's least
+    return some and not any(0 < n < min_count for n in between)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from dataclasses import dataclass, field
 from typing import Self
 
-from federated_analytics.aggregates.base import STAYS, Aggregate
+from federated_analytics.aggregates.base import STAYS, Aggregate, nearest_multiple
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,8 @@ class Moments(Aggregate):
     `residual` is what `mean` lost to rounding: where the values are many times larger than their
     spread (1,000,000.1, 1,000,000.3 …), the difference of two sites' means needs it.
     `fewest` is the smallest group of persons that the numbers single out beyond n itself: the
-    persons whose value is not 0, and for a 0/1 column also those whose value is 0. It stays.
+    persons whose value is not 0, and for a 0/1 column also those whose value is 0. `extreme` is
+    the largest absolute value. Both stay.
 
     References: Chan, Golub & LeVeque (1979), Updating Formulae and a Pairwise Algorithm for
         Computing Sample Variances, Stanford STAN-CS-79-773
@@ -31,6 +33,8 @@ class Moments(Aggregate):
     m2: float
     fewest: int = field(default=0, metadata=STAYS, compare=False)
     residual: float = 0.0
+    extreme: float = field(default=0.0, metadata=STAYS, compare=False)
+    one_sign: bool = field(default=True, metadata=STAYS, compare=False)
 
     @classmethod
     def zero(cls) -> Self:
@@ -47,7 +51,26 @@ class Moments(Aggregate):
         mean, residual = two_sum(mean, lost + self.residual)
         m2 = self.m2 + other.m2 + delta * delta * (self.n * (other.n / n))
         fewest = min((f for f in (self.fewest, other.fewest) if f), default=0)
-        return type(self)(n, mean, m2, fewest, residual)
+        extreme = max(self.extreme, other.extreme)
+        one_sign = self.one_sign and other.one_sign and self.mean * other.mean >= 0
+        return type(self)(n, mean, m2, fewest, residual, extreme, one_sign)
+
+    def largest_share(self) -> float:
+        """Of the sum of absolute values: exact where all have one sign, else at most this.
+
+        Σ|x| is at least Σx² / max|x|, so a sum of both signs needs no scan of its own.
+        """
+        absolute = abs(self.total)
+        if not self.one_sign and self.extreme:
+            absolute = max(absolute, (self.m2 + self.n * self.mean**2) / self.extreme)
+        return min(1.0, self.extreme / absolute) if absolute else 0.0
+
+    def rounded(self, base: int) -> Self:
+        """n to a multiple of `base`, and m2 with it, so that the standard deviation stays."""
+        n = nearest_multiple(self.n, base)
+        if n < 2 or self.n < 2:
+            return self.zero() if not n else dataclasses.replace(self, n=n)
+        return dataclasses.replace(self, n=n, m2=self.m2 * (n - 1) / (self.n - 1))
 
     @property
     def support(self) -> tuple[int, ...]:

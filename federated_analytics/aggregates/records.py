@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Self
 
-from federated_analytics.aggregates.base import Aggregate
+from federated_analytics.aggregates.base import STAYS, Aggregate, nearest_multiple
 
 
 @dataclass(frozen=True)
@@ -16,17 +16,30 @@ class Records(Aggregate):
     Units: records; persons
     Merge: sum; exact
     Discloses: both numbers; both rest on `persons`
+    `most` is the largest number of records of one person. It stays.
     """
 
     records: int
     persons: int
+    most: int = field(default=0, metadata=STAYS, compare=False)
 
     @classmethod
     def zero(cls) -> Self:
         return cls(0, 0)
 
     def merge(self, other: Self) -> Self:
-        return type(self)(self.records + other.records, self.persons + other.persons)
+        return type(self)(
+            self.records + other.records,
+            self.persons + other.persons,
+            max(self.most, other.most),
+        )
+
+    def largest_share(self) -> float:
+        return self.most / self.records if self.records else 0.0
+
+    def rounded(self, base: int) -> Self:
+        records, persons = (nearest_multiple(n, base) for n in (self.records, self.persons))
+        return type(self)(records, persons)
 
     @property
     def support(self) -> tuple[int, ...]:

@@ -6,7 +6,7 @@ import importlib
 import pkgutil
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
@@ -14,7 +14,9 @@ import sqlalchemy as sa
 from pydantic import BaseModel, ConfigDict, Field
 
 from federated_analytics.aggregates.base import Aggregate
+from federated_analytics.aggregates.person_set import PersonSet
 from federated_analytics.aggregates.table import Key, Strata, Table
+from federated_analytics.analyses.confidence import count_interval
 from federated_analytics.omop.frame import Frame
 from federated_analytics.omop.strata import groupings
 from federated_analytics.omop.tables import Statement
@@ -60,11 +62,13 @@ class Merged:
         value: the merged aggregate; None where it is withheld
         sites: sites behind it
         bound: where it is withheld, its count is below this; 0 where nothing is known
+        noise: variance of the sites' noise by statistic; empty where the numbers are exact
     """
 
     value: Aggregate | None
     sites: int
     bound: int = 0
+    noise: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def shown_as(self) -> str:
@@ -110,6 +114,8 @@ class Analysis(ABC):
     feature_types: ClassVar[frozenset[str]] = frozenset({"numeric", "boolean", "categorical"})
     needs_cdm: ClassVar[bool] = False
     """Reads the CDM's event tables, so a flat table cannot answer it."""
+    needs_index_date: ClassVar[bool] = False
+    """Counts time from the index date, so a population without one cannot answer it."""
 
     def check(self, query: Any, feature: Feature, where: str) -> None:
         """StudyError where the query cannot be asked of this feature; before anything is sent."""
@@ -128,6 +134,28 @@ class Analysis(ABC):
         self, query: Any, cells: Mapping[Key, Merged], context: Context
     ) -> Iterable[Estimate]:
         """The numbers of the result. A cell that is not in `cells` is zero."""
+
+    @abstractmethod
+    def counted_sets(
+        self, query: Any, frame: Frame, key: Key, aggregate: Aggregate
+    ) -> Iterable[tuple[int, PersonSet]]:
+        """The counts of a cell, each with the persons of its stratum that it is of.
+
+        Dimensions are names of features, or names of the analysis' own with a colon in them;
+        the site's policy finds by these which counts follow from others.
+        """
+
+    def partial_dimensions(self, query: Any, table: Table) -> frozenset[str]:
+        """Dimensions of which not every level is counted."""
+        return frozenset()
+
+    def public_cells(self, query: Any, frame: Frame) -> Mapping[Key, type[Aggregate]] | None:
+        """The cells of one stratum, strata left empty: those of an answer with noise.
+
+        A cell that is not among them is left out of such an answer, an empty one that is gets
+        noise like any other. None where they are not known without the data.
+        """
+        return None
 
     def labels(self, results: Sequence[Sequence[Row]]) -> dict[str, str]:
         """Names for the variables of `collect`, where the site's vocabulary knows them."""
@@ -227,6 +255,10 @@ def counted(
     else:
         value = str(merged.value.persons)  # type: ignore[attr-defined]
     yield Estimate(strata, variable, name, "integer", value, **place)
+    if merged is not None and merged.value is not None and "persons" in merged.noise:
+        interval = count_interval(int(value), merged.noise["persons"])
+        for suffix, end in zip(("_lower", "_upper"), interval, strict=True):
+            yield Estimate(strata, variable, name + suffix, "integer", str(end), **place)
 
 
 def percentage(part: Merged | None, whole: Merged | None) -> str:

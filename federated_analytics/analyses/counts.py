@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
@@ -9,6 +10,7 @@ import sqlalchemy as sa
 
 from federated_analytics.aggregates.base import Aggregate
 from federated_analytics.aggregates.count import Count
+from federated_analytics.aggregates.person_set import OTHER_WHOLE, PersonSet
 from federated_analytics.aggregates.table import Key, Table
 from federated_analytics.analyses.base import (
     Analysis,
@@ -29,6 +31,8 @@ from federated_analytics.omop.frame import Frame
 from federated_analytics.omop.tables import Statement
 
 PERSONS, ATTRITION = "persons", "attrition"
+STEPS = f"{OTHER_WHOLE}steps"
+"""Steps divide everybody in the database, of whom the population is the last."""
 
 
 class CountsQuery(Query):
@@ -63,6 +67,19 @@ class Counts(Analysis):
         for level, column in _steps(frame):
             table[Key((), ATTRITION, level, "step")] = Count(results[1][0][column])
         return table
+
+    def counted_sets(
+        self, query: CountsQuery, frame: Frame, key: Key, aggregate: Aggregate
+    ) -> Iterable[tuple[int, PersonSet]]:
+        if key.variable == PERSONS:
+            yield aggregate.support[0], frozenset()
+        else:  # who passed this step passed those before it: steps are intervals
+            passed = (float(key.level.split(" ", 1)[0]), math.inf)
+            yield aggregate.support[0], frozenset({(STEPS, passed)})
+
+    def public_cells(self, query: CountsQuery, frame: Frame) -> Mapping[Key, type[Aggregate]]:
+        steps = {Key((), ATTRITION, level, "step"): Count for level, _ in _steps(frame)}
+        return {Key((), PERSONS, "", "persons"): Count, **steps}
 
     def public_levels(self, query: CountsQuery, frame: Frame) -> frozenset[str]:
         return frozenset(level for level, _ in _steps(frame))

@@ -9,6 +9,7 @@ import sqlalchemy as sa
 
 from federated_analytics.aggregates.base import Aggregate
 from federated_analytics.aggregates.count import Count
+from federated_analytics.aggregates.person_set import PersonSet
 from federated_analytics.aggregates.table import Key, Strata, Table
 from federated_analytics.analyses.base import (
     Analysis,
@@ -25,7 +26,7 @@ from federated_analytics.analyses.base import (
     strata_of,
 )
 from federated_analytics.omop.frame import Frame
-from federated_analytics.omop.strata import Stratum
+from federated_analytics.omop.strata import Stratum, public_levels_of
 from federated_analytics.omop.tables import Statement
 
 
@@ -55,6 +56,24 @@ class Frequencies(Analysis):
                 table[total] = table.get(total, Count.zero()).merge(persons)
                 table[Key(strata, name, row["category"], "category")] = persons
         return table
+
+    def counted_sets(
+        self, query: FrequenciesQuery, frame: Frame, key: Key, aggregate: Aggregate
+    ) -> Iterable[tuple[int, PersonSet]]:
+        of = {(key.variable, key.level)} if key.name == "category" else set()
+        yield aggregate.support[0], frozenset(of)
+
+    def public_cells(
+        self, query: FrequenciesQuery, frame: Frame
+    ) -> Mapping[Key, type[Aggregate]] | None:
+        found: dict[Key, type[Aggregate]] = {}
+        for name in query.features:
+            levels = public_levels_of(frame.columns[name].feature)
+            if levels is None:
+                return None
+            found[Key((), name, "", "persons")] = Count
+            found |= {Key((), name, level, "category"): Count for level in levels}
+        return found
 
     def finalize(
         self, query: FrequenciesQuery, cells: Mapping[Key, Merged], context: Context

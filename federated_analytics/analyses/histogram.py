@@ -10,6 +10,7 @@ from pydantic import Field, field_validator
 
 from federated_analytics.aggregates.base import Aggregate
 from federated_analytics.aggregates.count import Count
+from federated_analytics.aggregates.person_set import ANY_VALUE, PersonSet
 from federated_analytics.aggregates.table import Key, Strata, Table
 from federated_analytics.analyses.base import (
     Analysis,
@@ -89,6 +90,23 @@ class Histogram(Analysis):
                 if position in inside:
                     table[Key(strata, name, str(position - 1), "bin")] = Count(persons)
         return table
+
+    def counted_sets(
+        self, query: HistogramQuery, frame: Frame, key: Key, aggregate: Aggregate
+    ) -> Iterable[tuple[int, PersonSet]]:
+        interval = ANY_VALUE
+        if key.name == "bin":
+            edges = query.edges_of(frame.columns[key.variable].feature)
+            interval = (edges[int(key.level)], edges[int(key.level) + 1])
+        yield aggregate.support[0], frozenset({(key.variable, interval)})
+
+    def public_cells(self, query: HistogramQuery, frame: Frame) -> Mapping[Key, type[Aggregate]]:
+        found: dict[Key, type[Aggregate]] = {}
+        for name in query.features:
+            found[Key((), name, "", "persons")] = Count
+            for i in range(len(query.edges_of(frame.columns[name].feature)) - 1):
+                found[Key((), name, str(i), "bin")] = Count
+        return found
 
     def public_levels(self, query: HistogramQuery, frame: Frame) -> frozenset[str]:
         return frozenset(map(str, range(201)))

@@ -11,6 +11,7 @@ from pydantic import Field
 
 from federated_analytics.aggregates.base import Aggregate
 from federated_analytics.aggregates.interval_counts import IntervalCounts
+from federated_analytics.aggregates.person_set import PersonSet
 from federated_analytics.aggregates.table import Key, Strata, Table
 from federated_analytics.analyses.base import (
     Analysis,
@@ -80,8 +81,20 @@ class Quantiles(Analysis):
                     (low, low + 1, row["persons"])
                 )
             for strata, counts in found.items():
-                table[Key(strata, name, "", "intervals")] = IntervalCounts.of(counts)
+                table[Key(strata, name, "", "intervals")] = IntervalCounts.of(counts, last + 1)
         return table
+
+    def counted_sets(
+        self, query: QuantilesQuery, frame: Frame, key: Key, aggregate: Aggregate
+    ) -> Iterable[tuple[int, PersonSet]]:
+        grid = list(edges(frame.columns[key.variable].feature))
+        grid[0], grid[-1] = -math.inf, math.inf  # what lies outside counts as the ends
+        if isinstance(aggregate, IntervalCounts):
+            for low, high, persons in aggregate.intervals:
+                yield persons, frozenset({(key.variable, (grid[low], grid[high]))})
+
+    def public_cells(self, query: QuantilesQuery, frame: Frame) -> Mapping[Key, type[Aggregate]]:
+        return {Key((), name, "", "intervals"): IntervalCounts for name in query.features}
 
     def finalize(
         self, query: QuantilesQuery, cells: Mapping[Key, Merged], context: Context

@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from federated_analytics.aggregates.base import Aggregate
 from federated_analytics.aggregates.count import Count
 from federated_analytics.aggregates.moments import Moments, two_sum
+from federated_analytics.aggregates.person_set import ANY_VALUE, MISSING, PersonSet
 from federated_analytics.aggregates.records import Records
 from federated_analytics.aggregates.table import Key, Strata, Table
 from federated_analytics.analyses.base import (
@@ -27,6 +28,7 @@ from federated_analytics.analyses.base import (
     strata_in,
     strata_of,
 )
+from federated_analytics.analyses.confidence import count_interval, mean_interval
 from federated_analytics.omop.frame import FINITE, Frame, FrameColumn, NotFinite
 from federated_analytics.omop.tables import Statement
 
@@ -86,8 +88,19 @@ class Summary(Analysis):
                 moments = _moments(row, i, frame.columns[name].origin)
                 table[Key(strata, name, "", "moments")] = moments
                 table[Key(strata, name, "", "missing")] = Count(row["persons"] - n)
-                table[Key(strata, name, "", "records")] = Records(int(records), n)
+                most = int(row.get(f"most_{i}", 1 if n else 0) or 0)
+                table[Key(strata, name, "", "records")] = Records(int(records), n, most)
         return table
+
+    def counted_sets(
+        self, query: SummaryQuery, frame: Frame, key: Key, aggregate: Aggregate
+    ) -> Iterable[tuple[int, PersonSet]]:
+        level = MISSING if key.name == "missing" else ANY_VALUE
+        yield aggregate.support[0], frozenset({(key.variable, level)})
+
+    def public_cells(self, query: SummaryQuery, frame: Frame) -> Mapping[Key, type[Aggregate]]:
+        moments = {Key((), name, "", "moments"): Moments for name in query.features}
+        return moments | {Key((), name, "", "missing"): Count for name in query.features}
 
     def finalize(
         self, query: SummaryQuery, cells: Mapping[Key, Merged], context: Context
@@ -99,7 +112,7 @@ class Summary(Analysis):
                     continue
                 for estimate in (
                     *_person_estimates(cells, strata, name, moments),
-                    *_moment_estimates(strata, name, moments),
+                    *_moment_estimates(strata, name, moments, context.features[name].range),
                 ):
                     if not query.estimates or estimate.name in query.estimates:
                         yield estimate
@@ -118,6 +131,7 @@ def _columns(column: FrameColumn, i: int) -> list[sa.ColumnElement[Any]]:
     ]
     if column.records is not None:
         columns.append(sa.func.sum(column.records).label(f"records_{i}"))
+        columns.append(sa.func.max(column.records).label(f"most_{i}"))
     if _can_be_zero(column):
         columns.append(sa.func.count(sa.func.nullif(value, 0)).label(f"not_zero_{i}"))
     return columns
@@ -142,7 +156,8 @@ def _moments(row: Row, i: int, origin: float) -> Moments:
     groups = [row.get(f"not_zero_{i}", n), *two]
     fewest = min((group for group in groups if group), default=0)
     whole, residual = two_sum(origin, mean)
-    return Moments(n, whole, m2, fewest, residual)
+    extreme = max(abs(least), abs(greatest))
+    return Moments(n, whole, m2, fewest, residual, extreme, least >= 0 or greatest <= 0)
 
 
 def _two_groups(n: int, mean: float, m2: float, least: float, greatest: float) -> list[int]:
@@ -168,6 +183,10 @@ def _person_estimates(
     state = moments.value
     n = str(state.n) if isinstance(state, Moments) else moments.shown_as
     yield Estimate(strata, name, "count", "integer", n)
+    if isinstance(state, Moments) and "persons" in moments.noise:
+        ends = count_interval(state.n, moments.noise["persons"])
+        for suffix, end in zip(("_lower", "_upper"), ends, strict=True):
+            yield Estimate(strata, name, f"count{suffix}", "integer", str(end))
     held = records.value if records else None
     text = str(held.records) if isinstance(held, Records) and state is not None else "-"
     yield Estimate(strata, name, "count_records", "integer", text)
@@ -181,11 +200,18 @@ def _person_estimates(
     yield Estimate(strata, name, "percentage_missing", "percentage", share)
 
 
-def _moment_estimates(strata: Strata, name: str, merged: Merged) -> Iterable[Estimate]:
+def _moment_estimates(
+    strata: Strata, name: str, merged: Merged, bounds: tuple[float, float] | None
+) -> Iterable[Estimate]:
     state = merged.value
     values = dict.fromkeys(_MOMENT_ESTIMATES, "-")
     if isinstance(state, Moments):
         low, high = confidence_interval(state)
+        if merged.noise and bounds is not None:
+            variances = merged.noise["persons"], merged.noise["sum"]
+            low, high = mean_interval(
+                state, bounds, n_variance=variances[0], sum_variance=variances[1]
+            )
         cv = state.sd / state.mean if state.n and state.mean else math.nan
         mean = state.mean if state.n else math.nan
         numbers = (mean, state.sd, state.variance, state.total, cv, low, high)

@@ -10,6 +10,7 @@ from pydantic import Field
 
 from federated_analytics.aggregates.base import Aggregate
 from federated_analytics.aggregates.count import Count
+from federated_analytics.aggregates.person_set import PersonSet
 from federated_analytics.aggregates.table import Key, Strata, Table
 from federated_analytics.analyses.base import (
     Analysis,
@@ -75,6 +76,18 @@ class TopConcepts(Analysis):
                 table[Key(strata, query.domain, "", "unlisted")] = persons
         return table
 
+    def counted_sets(
+        self, query: TopConceptsQuery, frame: Frame, key: Key, aggregate: Aggregate
+    ) -> Iterable[tuple[int, PersonSet]]:
+        if key.name == "persons":
+            yield aggregate.support[0], frozenset()
+        elif key.name == "concept":
+            dimension = _dimension(query, key.variable)
+            yield aggregate.support[0], frozenset({(dimension, "Yes")})
+
+    def partial_dimensions(self, query: TopConceptsQuery, table: Table) -> frozenset[str]:
+        return frozenset(_dimension(query, k.variable) for k in table if k.name == "concept")
+
     def labels(self, results: Sequence[Sequence[Row]]) -> dict[str, str]:
         return {
             str(row["concept_id"]): row["concept_name"] for row in results[1] if row["concept_name"]
@@ -139,3 +152,7 @@ def _concepts(query: TopConceptsQuery, frame: Frame) -> Statement:
         .select_from(ranked.outerjoin(concept, concept.c.concept_id == ranked.c.concept_id))
         .where(ranked.c.position <= LISTED + 1)
     )
+
+
+def _dimension(query: TopConceptsQuery, concept: str) -> str:
+    return f"{query.domain}:{concept}"

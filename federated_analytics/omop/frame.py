@@ -160,7 +160,11 @@ def _select(
     features: Sequence[Feature],
     strata: Sequence[Stratum],
 ) -> Statement:
-    columns: list[sa.ColumnElement[Any]] = [persons.c.person_id, persons.c.index_date]
+    columns: list[sa.ColumnElement[Any]] = [
+        persons.c.person_id,
+        persons.c.index_date,
+        persons.c.end_date,
+    ]
     for i, stratum in enumerate(strata):
         value = values[stratum.feature][0] if stratum.feature else None
         columns.append(stratum.expression(value, persons.c.index_date).label(f"s{i}"))

@@ -132,6 +132,13 @@ def _resolve(
     return Stratum(name, name)
 
 
+def public_levels_of(feature: Feature) -> tuple[str, ...] | None:
+    """The levels of a category that are known without the data; None where they are not."""
+    if feature.type == "boolean":
+        return "No", "Yes", UNKNOWN
+    return ("Female", "Male", UNKNOWN) if feature.name == "sex" else None
+
+
 def groupings(count: int) -> list[tuple[int, ...]]:
     """Positions of the strata that are grouped by together: overall, each alone, all crossed."""
     singles = [(i,) for i in range(count)]

@@ -4,61 +4,102 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import fields, replace
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from federated_analytics.aggregates.table import Table
+from federated_analytics.aggregates.table import Cell
 from federated_analytics.errors import PolicyError
 from federated_analytics.messages import Answer, Disclosure, Refusal, Terms
+from federated_analytics.privacy.aligned_intervals import align_intervals
+from federated_analytics.privacy.complementary_cells import hold_complements
+from federated_analytics.privacy.dominance import hold_dominance
+from federated_analytics.privacy.draft import Draft, Evidence
+from federated_analytics.privacy.minimum_count import hold_minimum_count
+from federated_analytics.privacy.places import withheld_places
+from federated_analytics.privacy.presets import PRESETS, Preset
 from federated_analytics.privacy.release import _MADE_BY_POLICY, Release
-from federated_analytics.privacy.suppression import suppress, withheld_places
+from federated_analytics.privacy.rounding import round_counts
+from federated_analytics.toml_place import place, remedy
 
-
-@dataclass(frozen=True)
-class Evidence:
-    """What one analysis computed in one population, before the policy: it stays at the site.
-
-    Fields:
-        labels: names that the vocabulary gives to variables
-        public: texts that are known without the data (the study's features, levels made by
-            breaks, …); any other text comes from a row and leaves only with a released cell
-    """
-
-    analysis: int
-    population: str
-    table: Table
-    labels: dict[str, str]
-    public: frozenset[str]
-    refusal: Refusal | None = None
+Count = Annotated[int, Field(ge=1, le=10_000)]
 
 
 class Policy(BaseModel):
     """What may leave a site. Unknown keys are errors; nothing loosens by accident.
 
-    A policy file is TOML with these keys at its top level or under `[policy]`.
+    A policy file is TOML with these keys at its top level or under `[policy]`. A preset gives
+    every key that the file leaves out.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
-    preset: Literal["strict"] = "strict"
-    min_count: int = Field(
-        default=5, ge=1, le=10_000, description="R1: fewest persons behind a released number"
+    preset: Preset = Field(default="strict", description="which preset gives the other keys")
+    mode: Literal["exact", "dp"] = Field(
+        default="exact", description="exact numbers under R1 to R8, or noise with a budget (R9)"
+    )
+    min_count: Count = Field(default=5, description="R1: fewest persons behind a released number")
+    zero_is_sensitive: bool = Field(
+        default=False, description="R1: is also a count of zero withheld?"
+    )
+    complementary: bool = Field(
+        default=True, description="R2: is what withheld counts follow from withheld too?"
+    )
+    dominance: float = Field(
+        default=0.8, gt=0, le=1, description="R3: largest part of a sum that one person may be"
+    )
+    overlap: bool = Field(
+        default=True,
+        description="R5: are populations that differ from an answered one by 1 to min_count - 1 "
+        "persons refused? Needs a state folder",
+    )
+    same_answer: bool = Field(
+        default=True,
+        description="R8: is an equivalent question given the same answer again? Needs a state "
+        "folder",
+    )
+    rounding: int = Field(
+        default=1, ge=1, le=1_000, description="R11: counts are multiples of this; 1 is exact"
     )
     min_sites: int = Field(
         default=2, ge=1, le=1_000, description="R12: fewest sites behind a pooled number"
     )
     per_site: bool = Field(
-        default=False, description="may the site's own numbers be shown beside the pooled ones"
+        default=False, description="may the site's own numbers be shown beside the pooled ones?"
     )
+    epsilon: float = Field(
+        default=1.0, gt=0, le=20, description="R9, mode dp: privacy loss of one study, at most"
+    )
+    delta: float = Field(
+        default=1e-6, gt=0, le=1e-3, description="R9, mode dp: δ that goes with every ε"
+    )
+    budget_epsilon: float = Field(
+        default=5.0,
+        gt=0,
+        le=100,
+        description="R10: privacy loss of all of an analyst's studies in one period, at most",
+    )
+    budget_days: int = Field(default=365, ge=1, le=36_525, description="R10: length of a period")
+    approval: Literal["none", "manual"] = Field(
+        default="none", description="R14: does a person see each study before it runs?"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _start_from_preset(cls, data: Any) -> Any:
+        if not isinstance(data, dict):
+            return data
+        start = PRESETS.get(str(data.get("preset", "strict")))
+        return {**start.values, **data} if start is not None else data
 
     @classmethod
     def load(cls, path: Path) -> Self:
         """The policy in a TOML file; PolicyError names the key and the reason."""
         try:
-            data = tomllib.loads(path.read_text(encoding="utf-8"))
+            text = path.read_text(encoding="utf-8")
+            data = tomllib.loads(text)
         except OSError as error:
             raise PolicyError(
                 f"The policy file cannot be read ({error.strerror}).",
@@ -67,31 +108,71 @@ class Policy(BaseModel):
             ) from error
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise PolicyError(f"This is not TOML: {error}.", where=str(path)) from error
-        return cls.parse(data, where=str(path))
+        return cls.parse(data, where=str(path), text=text)
 
     @classmethod
-    def parse(cls, data: dict[str, object], *, where: str) -> Self:
-        """The policy in a parsed TOML document."""
+    def parse(cls, data: dict[str, Any], *, where: str, text: str = "") -> Self:
+        """The policy in a parsed TOML document, of which `text` is the text."""
         table = data.get("policy", data) if set(data) == {"policy"} else data
         try:
             return cls.model_validate(table)
         except ValidationError as error:
             first = error.errors()[0]
-            key = ".".join(str(part) for part in first["loc"])
-            known = ", ".join(cls.model_fields)
             raise PolicyError(
-                f"{first['msg']}.", where=f"{where}: {key}", remedy=f"The keys are: {known}."
+                f"{first['msg']}.",
+                where=place(where, text, first["loc"]),
+                remedy=remedy(dict(first), cls),
             ) from error
 
     @property
     def terms(self) -> Terms:
         """The public part, which travels with every release."""
-        return Terms(self.preset, self.min_count, self.min_sites, self.per_site)
+        return Terms(**{field.name: getattr(self, field.name) for field in fields(Terms)})
+
+    def disclose(self, evidence: Iterable[Evidence]) -> tuple[Answer, ...]:
+        """What may leave of `evidence`: the rules in their order, over the whole study."""
+        if self.mode == "dp":
+            raise TypeError("an answer with noise is charged first: see `disclose_with_noise`")
+        drafts = [Draft.of(e) for e in evidence]
+        zero = self.zero_is_sensitive
+        drafts = [hold_minimum_count(d, self.min_count, zero_is_sensitive=zero) for d in drafts]
+        drafts = [hold_dominance(d, self.dominance) for d in drafts]
+        if self.complementary:
+            drafts = align_intervals(drafts, self.min_count)
+            drafts = hold_complements(drafts, self.min_count)
+        drafts = [round_counts(d, self.rounding) for d in drafts]
+        return tuple(_answer(d) for d in drafts)
+
+    def disclose_with_noise(self, evidence: Iterable[Evidence], rho: float) -> tuple[Answer, ...]:
+        """What may leave of `evidence` for a privacy loss of `rho`, which has been charged (R9)."""
+        from federated_analytics.privacy.noisy_answers import planned, with_noise
+
+        found = with_noise(planned(list(evidence)), rho)
+        return tuple(
+            replace(_answer(draft), noise=one.noise)
+            for one in found
+            for draft in [round_counts(one.draft, self.rounding)]
+        )
+
+    def introduce(self, *, site: str, version: str) -> Release:
+        """The terms alone: what an analyst may know before she asks."""
+        return self.release(
+            (),
+            site=site,
+            study="",
+            round=0,
+            version=version,
+            database="",
+            synthetic=False,
+            seconds=0.0,
+        )
 
     def release(
         self,
         evidence: Iterable[Evidence],
         *,
+        answers: tuple[Answer, ...] | None = None,
+        charged: tuple[float, float] = (0.0, 0.0),
         site: str,
         study: str,
         round: int,
@@ -100,7 +181,12 @@ class Policy(BaseModel):
         synthetic: bool,
         seconds: float,
     ) -> Release:
-        """What may leave of `evidence`, and a word on what may not."""
+        """What may leave of `evidence`, and a word on what may not.
+
+        Args:
+            answers: of `disclose_with_noise`, instead of `evidence`.
+            charged: with noise, ε of this answer and ε that is left.
+        """
         disclosure = Disclosure(
             site=site,
             study=study,
@@ -110,16 +196,20 @@ class Policy(BaseModel):
             database=database,
             synthetic=synthetic,
             seconds=seconds,
-            answers=tuple(self._answer(e) for e in evidence),
+            answers=self.disclose(evidence) if answers is None else answers,
+            charged=charged[0],
+            remaining=charged[1],
         )
         return Release(disclosure, _MADE_BY_POLICY)
 
-    def _answer(self, evidence: Evidence) -> Answer:
-        cells, withheld = suppress(evidence.table, self.min_count)
-        released = {cell.key.variable for cell in cells}
-        labels = {name: text for name, text in evidence.labels.items() if name in released}
-        told = withheld_places(cells, withheld, evidence.public)
-        return Answer(evidence.analysis, evidence.population, cells, told, labels, evidence.refusal)
+
+def _answer(draft: Draft) -> Answer:
+    evidence = draft.evidence
+    cells = tuple(Cell(key, value) for key, value in sorted(draft.cells.items()))
+    released = {cell.key.variable for cell in cells}
+    labels = {name: text for name, text in evidence.labels.items() if name in released}
+    told = withheld_places(cells, draft.withheld, evidence.public)
+    return Answer(evidence.analysis, evidence.population, cells, told, labels, evidence.refusal)
 
 
 def refuse(refusal: Refusal, *, site: str, study: str, round: int, version: str) -> Release:

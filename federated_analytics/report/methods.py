@@ -113,11 +113,36 @@ def _withholding(view: View) -> Paragraph:
             f" A number that rests on fewer than {threshold} persons was withheld, and every "
             "estimate that rests on it."
         )
+    if view.result.setting("complementary") == "true":
+        text += (
+            " A number from which a withheld count would follow, through totals or another table "
+            "of the study, was withheld too; a linear programme proved the rest safe."
+        )
+    share = view.result.setting("largest_share", "1")
+    if share not in ("", "1"):
+        text += f" No sum or mean left of which one person made up more than {float(share):.0%}."
+    if (base := view.result.setting("rounding", "1")) not in ("", "1"):
+        text += f" Counts were rounded to multiples of {base}."
+    text += _noise(view)
     if sites and sites != "1":
         text += f" Pooled numbers rest on at least {sites} sites."
     if policy := view.result.setting("policy"):
         text += f" Policy: {policy}."
     return Paragraph("Disclosure control", text)
+
+
+def _noise(view: View) -> str:
+    noisy = view.result.setting("noisy_sites", "0")
+    if noisy in ("", "0"):
+        return ""
+    left = [cell.text("epsilon_remaining") for cell in view.of("participation")]
+    budget = ", ".join(filter(None, left))
+    return (
+        f" {noisy} of the sites answered with differential privacy: every number carries discrete "
+        f"Gaussian noise, ε at most {view.result.setting('epsilon')} for the study at "
+        f"δ = {view.result.setting('delta')} (zero-concentrated inside); confidence intervals "
+        f"include the noise. Privacy budget left at each of them: ε = {budget or 'not told'}."
+    )
 
 
 def _software(view: View) -> Paragraph:

@@ -37,7 +37,7 @@ STUDY = Study.parse(
 )
 A, B, TWIN = "hospital-a", "hospital-b", "hospital-c"
 """Twin: a second SuperNode on the database of hospital-a."""
-POLICY = "min_count = 1\nmin_sites = 1\nper_site = true\n"
+POLICY = "min_count = 1\nmin_sites = 1\nper_site = true\ncomplementary = false\ndominance = 1.0\n"
 DEADLINE_SECONDS = 40
 """Enough for a sound site on a busy machine with two cores, where a process starts slowly."""
 

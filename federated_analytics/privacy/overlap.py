@@ -1,0 +1,171 @@
+r"""R5: a population that differs from what was already answered by a few persons is refused.
+
+Who subtracts one answer from another learns of the persons in which their populations differ.
+A population X is too similar to what was answered where, for populations B that were,
+
+    one       |X \ B| < k and |B \ X| < k
+    union     X is B1 + … + Bm but for fewer than k persons left out, fewer than k too many
+    rest      X + B1 + … + Bm is Q in the same sense, Q answered
+
+and not all of these numbers are 0: equal sets tell nothing new. "Too many" counts a person once
+for each population that holds her beyond the first, or from outside. `rest` with m = 1 is the
+difference (Q minus B1) and, where X and B1 meet in a few persons who are looked for, the tracker
+of Denning & Denning (1979, ACM Computing Surveys 11:227), in whatever order the three are asked.
+
+A difference that is small on one side only (three of A are not in B, thousands of B not in A)
+is let pass: it says something only together with those thousands, and then `union` or `rest`
+sees it. "Everybody by sex", then "everybody but one by sex", is refused as a population,
+whatever the strata.
+
+Not seen: combinations with weights other than 1 and -1, such as half of three pairwise unions;
+unions on both sides (X + B1 against Q1 + Q2); the values of the same persons in another state of
+the database; and sets that are not recorded. A stratum is such a set: women of "everybody by
+sex" against the population "women but one". A site sees that by recording `strata_sets` too. A
+difference of k persons or more, of whom fewer than k have a value, is a matter of the counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from federated_analytics.privacy.person_bitmap import PersonBitmap
+from federated_analytics.privacy.union_search import Piece, Probes, UnionSearch, spread
+
+PROBES_ASKED = 512
+"""Of the population that is asked for; each past one adds 2 k, so that it can be told apart."""
+
+
+@dataclass(frozen=True)
+class Answered:
+    """A set of persons about whom numbers left the site.
+
+    Fields:
+        variables: what was asked of them; see `canonical.variables`
+        data_version: the state of the database at the time
+        key: the question's, for the site's audit
+    """
+
+    population: PersonBitmap
+    variables: frozenset[str]
+    data_version: str
+    key: str
+
+
+def too_similar(
+    asked: PersonBitmap, variables: frozenset[str], past: Iterable[Answered], k: int
+) -> Answered | None:
+    """An answered population from which, with others, `asked` differs by fewer than k persons.
+
+    Args:
+        past: read once. Those of an earlier state of the database are compared like any other,
+            and a study's first populations stand among the past of its later ones.
+        k: the policy's min_count. Sets of fewer persons are passed over: R1 releases nothing
+            of them.
+
+    None where there is none. Each population is decompressed by itself; what is kept of `past`
+    is compressed.
+    """
+    if asked.persons < k:
+        return None
+    mine = asked.bitmap()
+    found = _Neighbours(k)
+    for answer in past:
+        size = answer.population.persons
+        if size < k or not variables & answer.variables:
+            continue
+        theirs = answer.population.bitmap()
+        common = mine.intersection_cardinality(theirs)
+        extra, missing = asked.persons - common, size - common
+        if extra < k and missing < k:
+            if extra or missing:
+                return answer
+            continue
+        found.add(answer, theirs, inside=missing < k, around=extra < k, apart=common < k)
+    return found.combined(asked, mine)
+
+
+def too_similar_strata(
+    asked: Iterable[PersonBitmap], variables: frozenset[str], past: Iterable[Answered], k: int
+) -> Answered | None:
+    """As `too_similar`, for many sets at once and only one against one.
+
+    `past` holds populations and strata other than those of the same population: what follows
+    from one table's own margins is a matter of R2. Sizes are compared first, so a set costs
+    something only where another of about its size was answered.
+    """
+    by_size: dict[int, list[PersonBitmap]] = {}
+    for one in asked:
+        by_size.setdefault(one.persons, []).append(one)
+    for answer in past:
+        size = answer.population.persons
+        if size < k or not variables & answer.variables:
+            continue
+        for near in range(max(k, size - k + 1), size + k):
+            for one in by_size.get(near, ()):
+                common = one.common(answer.population)
+                differ = one.persons - common, size - common
+                if max(differ) < k and any(differ):
+                    return answer
+    return None
+
+
+def strata_sets(crossed: Mapping[tuple[str, ...], PersonBitmap]) -> list[PersonBitmap]:
+    """The sets behind an answer by strata: overall, each stratum alone, and all crossed.
+
+    Args:
+        crossed: the persons of each combination of levels, one level a stratum.
+    """
+    groups: dict[tuple[tuple[int, str], ...], PersonBitmap] = {}
+    for levels, persons in crossed.items():
+        places = tuple(enumerate(levels))
+        for group in {(), places, *((place,) for place in places)}:
+            held = groups.get(group)
+            groups[group] = persons if held is None else held.union(persons)
+    return list({group.data: group for group in groups.values()}.values())
+
+
+@dataclass
+class _Neighbours:
+    """Answered populations inside of, around and apart from the one that is asked for."""
+
+    k: int
+    inside: list[Answered] = field(default_factory=list)
+    around: list[Answered] = field(default_factory=list)
+    apart: list[Answered] = field(default_factory=list)
+    probes: set[int] = field(default_factory=set)
+
+    def add(
+        self, answer: Answered, bitmap: Any, *, inside: bool, around: bool, apart: bool
+    ) -> None:
+        for wanted, kept in ((inside, self.inside), (around, self.around), (apart, self.apart)):
+            if wanted:
+                kept.append(answer)
+        if inside or around or apart:
+            self.probes |= spread(bitmap, 2 * self.k)
+
+    def combined(self, asked: PersonBitmap, mine: Any) -> Answered | None:
+        """The first population that almost covers `asked`, or is almost covered with it."""
+        if not self.inside and not (self.around and self.apart):
+            return None
+        probes = Probes(self.probes | spread(mine, PROBES_ASKED))
+        search = UnionSearch(probes, self.k)
+        inside = _pieces(self.inside, probes)
+        if search.almost_covers(inside, mine, over=0):
+            return self.inside[0]
+        apart = _pieces(self.apart, probes)
+        mask = probes.mask(mine)
+        for whole in self.around if apart else ():
+            bitmap = whole.population.bitmap()
+            if not search.may_cover(apart, probes.mask(bitmap) & ~mask):
+                continue
+            rest = bitmap - mine
+            over = asked.persons - (len(bitmap) - len(rest))
+            if search.almost_covers(apart, rest, over=over):
+                return whole
+        return None
+
+
+def _pieces(answers: Iterable[Answered], probes: Probes) -> list[Piece]:
+    return [Piece(a.population, probes.mask(a.population.bitmap())) for a in answers]

@@ -1,0 +1,112 @@
+"""A set of persons as a compressed bitmap. It never leaves the site."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Self
+
+from federated_analytics.errors import LedgerError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+_SIGN = 1 << 63
+_HEAD = 16
+
+
+@dataclass(frozen=True)
+class PersonBitmap:
+    """Persons by their OMOP person_id, compressed; decompressed only where it is compared.
+
+    Person ids are any 64-bit integers. A negative one is mapped to the unsigned integer of the
+    same rank, so order is kept and no two ids meet.
+
+    Fields:
+        data: the Roaring bitmap, serialised in its portable 64-bit format
+        persons: how many are in it
+        fingerprint: sum of the persons' hashes modulo 2^64; of disjoint sets it adds up
+
+    References: Lemire et al. (2018), Software: Practice and Experience 48:867
+    """
+
+    data: bytes = field(repr=False)
+    persons: int
+    fingerprint: int = field(repr=False)
+
+    @classmethod
+    def from_ids(cls, ids: Iterable[int] | NDArray[np.int64]) -> Self:
+        """The set of some person ids, in any order, repeated or not; int64 each."""
+        import numpy as np
+        from pyroaring import BitMap64
+
+        given = ids if isinstance(ids, np.ndarray) else list(ids)
+        signed = np.unique(np.asarray(given, dtype=np.int64))
+        unsigned = signed.view(np.uint64) ^ np.uint64(_SIGN)
+        bitmap = BitMap64(unsigned)
+        bitmap.run_optimize()
+        return cls(bitmap.serialize(), len(unsigned), _hashed(unsigned))
+
+    @classmethod
+    def from_bytes(cls, stored: bytes) -> Self:
+        """The set that `to_bytes` wrote; LedgerError where the bytes are none."""
+        persons = int.from_bytes(stored[:8], "little")
+        fingerprint = int.from_bytes(stored[8:_HEAD], "little")
+        found = cls(bytes(stored[_HEAD:]), persons, fingerprint)
+        if len(stored) <= _HEAD or len(found.bitmap()) != persons:
+            raise _unreadable()
+        return found
+
+    def to_bytes(self) -> bytes:
+        """For the site's own state file."""
+        head = self.persons.to_bytes(8, "little") + self.fingerprint.to_bytes(8, "little")
+        return head + self.data
+
+    def bitmap(self) -> Any:
+        """The `pyroaring.BitMap64`; LedgerError where the bytes are damaged."""
+        from pyroaring import BitMap64
+
+        try:
+            return BitMap64.deserialize(self.data)
+        except (ValueError, IndexError, MemoryError) as error:
+            raise _unreadable() from error
+
+    def __len__(self) -> int:
+        return self.persons
+
+    def common(self, other: PersonBitmap) -> int:
+        """|self ∩ other|."""
+        return int(self.bitmap().intersection_cardinality(other.bitmap()))
+
+    def only(self, other: PersonBitmap) -> int:
+        r"""|self \ other|."""
+        return self.persons - self.common(other)
+
+    def union(self, other: PersonBitmap) -> PersonBitmap:
+        """self ∪ other, such as two strata that are answered together too."""
+        import numpy as np
+
+        united = self.bitmap() | other.bitmap()
+        united.run_optimize()
+        members = np.asarray(united.to_array(), dtype=np.uint64)
+        return PersonBitmap(united.serialize(), len(members), _hashed(members))
+
+
+def _hashed(unsigned: NDArray[np.uint64]) -> int:
+    """Sum of splitmix64 (Steele, Lea & Flood 2014, OOPSLA) of each, modulo 2^64."""
+    import numpy as np
+
+    with np.errstate(over="ignore"):
+        z = unsigned + np.uint64(0x9E3779B97F4A7C15)
+        z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        return int((z ^ (z >> np.uint64(31))).sum(dtype=np.uint64))
+
+
+def _unreadable() -> LedgerError:
+    return LedgerError(
+        "The person set of an answered population cannot be read.",
+        where="state",
+        remedy="The site operator restores the state folder from its backup.",
+    )

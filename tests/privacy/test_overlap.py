@@ -1,0 +1,214 @@
+"""R5: differences, partitions and trackers are refused; what tells nothing new is not."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from federated_analytics.errors import LedgerError
+from federated_analytics.privacy import union_search
+from federated_analytics.privacy.overlap import (
+    Answered,
+    strata_sets,
+    too_similar,
+    too_similar_strata,
+)
+from federated_analytics.privacy.person_bitmap import PersonBitmap
+
+K = 5
+BMI = frozenset({"bmi"})
+EVERYONE = range(1, 1_001)
+
+
+def persons(ids: Iterable[int]) -> PersonBitmap:
+    return PersonBitmap.from_ids(ids)
+
+
+def answered(*sets: Iterable[int], variables: frozenset[str] = BMI) -> list[Answered]:
+    return [Answered(persons(s), variables, "v1", str(i)) for i, s in enumerate(sets)]
+
+
+def refused(asked: Iterable[int], *past: Iterable[int], k: int = K) -> bool:
+    return too_similar(persons(asked), BMI, answered(*past), k) is not None
+
+
+def without(ids: Iterable[int], *gone: int) -> list[int]:
+    return [i for i in ids if i not in gone]
+
+
+IDS = st.lists(st.integers(-(2**63), 2**63 - 1), max_size=60)
+
+
+@given(IDS, IDS)
+def test_a_bitmap_is_the_set_of_its_ids(left: list[int], right: list[int]) -> None:
+    a, b = persons(left), persons(np.array(right, dtype=np.int64))
+    assert (len(a), len(b)) == (len(set(left)), len(set(right)))
+    assert a.common(b) == len(set(left) & set(right))
+    assert a.only(b) == len(set(left) - set(right))
+    assert a.union(b) == persons(left + right)
+    assert PersonBitmap.from_bytes(a.to_bytes()) == a
+
+
+@given(IDS)
+def test_fingerprints_of_disjoint_sets_add_up(ids: list[int]) -> None:
+    distinct = sorted(set(ids))
+    parts = persons(distinct[::2]).fingerprint + persons(distinct[1::2]).fingerprint
+    assert parts % 2**64 == persons(distinct).fingerprint
+
+
+def test_damaged_bytes_are_an_error_with_a_remedy() -> None:
+    stored = persons(EVERYONE).to_bytes()
+    other = persons(range(7)).to_bytes()
+    for damaged in (b"", stored[:12], stored[:-3], other[:8] + stored[8:]):
+        with pytest.raises(LedgerError, match="restores"):
+            PersonBitmap.from_bytes(damaged)
+
+
+@pytest.mark.parametrize("gone", [1, 2, K - 1])
+def test_everybody_but_a_few_is_refused_in_either_order(gone: int) -> None:
+    fewer = EVERYONE[gone:]
+    assert refused(fewer, EVERYONE)
+    assert refused(EVERYONE, fewer)
+
+
+def test_a_few_exchanged_for_a_few_are_refused() -> None:
+    assert refused([*EVERYONE[3:], 2_001], EVERYONE)
+
+
+def test_the_same_population_and_one_k_persons_smaller_are_answered() -> None:
+    assert not refused(EVERYONE, EVERYONE)
+    assert not refused(EVERYONE[K:], EVERYONE)
+    assert refused(EVERYONE[K:], EVERYONE, k=K + 1)
+
+
+def test_the_similar_one_is_named_and_other_variables_do_not_count() -> None:
+    past = answered(EVERYONE[:500], EVERYONE)
+    hit = too_similar(persons(EVERYONE[1:]), BMI, past, K)
+    assert hit is past[1]
+    assert too_similar(persons(EVERYONE[1:]), frozenset({"ldl"}), past, K) is None
+    assert too_similar(persons(EVERYONE[1:]), frozenset({"ldl", "bmi"}), past, K) is hit
+
+
+def test_sets_below_the_minimum_count_tell_nothing() -> None:
+    assert not refused(range(3), range(2))
+    assert not refused(range(K), range(K - 1))
+
+
+@pytest.mark.parametrize("parts", [2, 3, 10, 50])
+def test_a_partition_and_then_the_whole_but_one(parts: int) -> None:
+    pieces = [EVERYONE[i::parts] for i in range(parts)]
+    assert not refused(EVERYONE, *pieces)
+    assert refused(without(EVERYONE, 7), *pieces)
+    assert refused([*EVERYONE, 5_000], *pieces)
+
+
+def test_the_whole_and_then_a_part_but_one() -> None:
+    pieces = [EVERYONE[i::4] for i in range(4)]
+    assert not refused(pieces[3], EVERYONE, *pieces[:3])
+    assert refused(pieces[3][1:], EVERYONE, *pieces[:3])
+    assert refused(EVERYONE[500:], EVERYONE, EVERYONE[:499])
+
+
+def test_partitions_of_partitions_are_followed() -> None:
+    levels = [EVERYONE[i::n] for n in (4, 20, 100) for i in range(n)]
+    assert not refused(EVERYONE, *levels)
+    assert refused(without(EVERYONE, 500), *levels)
+
+
+SMALL = range(1, 31)
+RARE = {400}
+
+
+def tracker() -> list[list[int]]:
+    """Denning & Denning's: C or T, C or not T, everybody; together they count C."""
+    padding = set(EVERYONE[:350])
+    return [sorted(padding | RARE), sorted(set(EVERYONE) - padding | RARE), list(EVERYONE)]
+
+
+def beside_a_large_one() -> list[list[int]]:
+    """27 of 30 lie in a large population, which is asked with and without them."""
+    large = list(range(4, 1_001))
+    return [list(SMALL), large, [i for i in large if i not in SMALL]]
+
+
+@pytest.mark.parametrize("attack", [tracker(), beside_a_large_one()])
+@pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
+def test_the_last_question_of_a_tracker_is_refused(
+    attack: list[list[int]], order: tuple[int, ...]
+) -> None:
+    first, second, last = (attack[i] for i in order)
+    assert not refused(second, first)
+    assert refused(last, first, second)
+
+
+def test_unrelated_overlapping_populations_are_answered() -> None:
+    chance = np.random.default_rng(3)
+    past = [np.flatnonzero(chance.random(2_000) < p) for p in np.linspace(0.01, 0.9, 60)]
+    for i in range(20, 60):
+        assert not refused(past[i], *past[:i], *past[i + 1 :])
+
+
+def test_a_search_without_end_is_a_refusal(monkeypatch: pytest.MonkeyPatch) -> None:
+    pieces = [EVERYONE[i::10] for i in range(10)]
+    assert not refused(EVERYONE, *pieces)
+    monkeypatch.setattr(union_search, "MAX_COMPARISONS", 30)
+    assert refused(EVERYONE, *pieces)
+
+
+def _exhaustively(asked: set[int], past: list[set[int]], k: int) -> bool:
+    """The rule as its words say it, over every choice of past populations."""
+    past = [p for p in past if len(p) >= k]
+    found = False
+    for count in range(1, len(past) + 1):
+        for chosen in itertools.combinations(range(len(past)), count):
+            parts = [past[i] for i in chosen]
+            found |= _nearly(asked, parts, k)
+            for i in range(len(past)):
+                if i not in chosen:
+                    found |= _nearly(past[i], [asked, *parts], k)
+    return found and len(asked) >= k
+
+
+def _nearly(whole: set[int], parts: list[set[int]], k: int) -> bool:
+    together = set().union(*parts)
+    left = len(whole - together)
+    over = sum(map(len, parts)) - len(whole & together)
+    return max(left, over) < k and left + over > 0
+
+
+GROUP = st.sets(st.integers(0, 13), min_size=1, max_size=14)
+
+
+@settings(max_examples=300, deadline=None)
+@given(GROUP, st.lists(GROUP, max_size=5), st.integers(1, 4))
+def test_the_search_finds_what_trying_everything_finds(
+    asked: set[int], past: list[set[int]], k: int
+) -> None:
+    if asked not in past:
+        assert refused(asked, *past, k=k) == _exhaustively(asked, past, k)
+
+
+def test_women_but_one_after_everybody_by_sex() -> None:
+    women, men = persons(EVERYONE[:600]), persons(EVERYONE[600:])
+    strata = strata_sets({("Female",): women, ("Male",): men})
+    assert {len(s) for s in strata} == {1_000, 600, 400}
+    past = [Answered(s, BMI, "v1", "by sex") for s in strata]
+    assert too_similar_strata([persons(EVERYONE[1:600])], BMI, past, K) is not None
+    assert too_similar_strata([women, persons(EVERYONE[K:])], BMI, past, K) is None
+    assert too_similar_strata([persons(EVERYONE[1:600])], frozenset({"ldl"}), past, K) is None
+
+
+def test_strata_are_overall_each_alone_and_crossed() -> None:
+    crossed: dict[tuple[str, ...], PersonBitmap] = {
+        (sex, age): persons(range(100 * i + 10 * j, 100 * i + 10 * j + 10))
+        for i, sex in enumerate("FM")
+        for j, age in enumerate(("young", "old"))
+    }
+    found = strata_sets(crossed)
+    assert sorted(len(s) for s in found) == [10, 10, 10, 10, 20, 20, 20, 20, 40]
+    assert len({s.data for s in found}) == 9
