@@ -73,6 +73,11 @@ def run(
     root_certificates: Annotated[
         Path | None, typer.Option(help="With --superlink HOST:PORT: the CA of its certificate.")
     ] = None,
+    key: Annotated[
+        Path | None,
+        typer.Option(help="With --superlink: your key's file; sites that ask for one need it."),
+    ] = None,
+    project: Annotated[str, typer.Option(help="With --key: your project at the sites.")] = "",
     formats: Annotated[
         str | None, typer.Option("--format", help="Of csv,json,parquet,html; all by default.")
     ] = None,
@@ -92,7 +97,11 @@ def run(
             min_sites=min_sites,
             deadline_seconds=deadline_seconds,
             on_progress=show,
-            **({"root_certificates": root_certificates} if superlink else {}),
+            **(
+                {"root_certificates": root_certificates, "key": key, "project": project}
+                if superlink
+                else {}
+            ),
         )
     to_terminal(result)
     for path in result.save(out, formats.split(",") if formats else None):
@@ -184,8 +193,12 @@ def features(
 
 def _groups() -> None:
     from federated_analytics.databases.commands import app as databases
+    from federated_analytics.key_commands import app as keys
+    from federated_analytics.site_commands.site import app as sites
 
     app.add_typer(databases, name="db", help="Databases on this machine, with synthetic data.")
+    app.add_typer(keys, name="key", help="The key that an analyst signs her requests with.")
+    app.add_typer(sites, name="site", help="A hospital's own service, policy, audit, approvals.")
 
 
 _groups()

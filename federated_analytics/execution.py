@@ -41,12 +41,17 @@ def evidence(
     cdm: Cdm,
     study: Study,
     on_population: OnPopulation | None = None,
+    *,
+    bounded: bool = False,
 ) -> list[Evidence]:
     """Everything that a study asks of one database, before the site's policy.
 
     An analysis that this database cannot answer is refused by itself; the others go on.
+
+    Args:
+        bounded: every number lies within its feature's range, as noise needs it.
     """
-    workspace = Workspace(connection, cdm, may_create_temporary(connection))
+    workspace = Workspace(connection, cdm, may_create_temporary(connection), bounded)
     found: list[Evidence] = []
     for population in study.population:
         asked = [

@@ -122,8 +122,14 @@ def run_study(
     terms: Terms,
     *,
     on_progress: Callable[[Event], None] | None = None,
+    signed_request: bytes | None = None,
+    replies: dict[str, bytes] | None = None,
 ) -> Result:
     """Ask every site, merge what they release, and return the result.
+
+    Args:
+        signed_request: sent as it is, in place of a request made here.
+        replies: filled with what each site sent, by its address.
 
     Raises:
         NoSites: no site is connected.
@@ -137,7 +143,11 @@ def run_study(
         raise NoSites("No site is connected.")
     progress = _Progress(on_progress, len(addresses), started)
     progress("start", message=f"asking {len(addresses)} sites: {study.study.name}")
-    participation = _one_round(study, courier, addresses, terms, progress)
+    body = signed_request or _request(study, terms)
+    held = replies if replies is not None else {}
+    participation = _one_round(
+        study, courier, dict.fromkeys(addresses, body), terms, progress, held
+    )
     outcome = Outcome(
         study=study,
         participation=_noted(participation),
@@ -152,22 +162,34 @@ def run_study(
     return result
 
 
+def _request(study: Study, terms: Terms) -> bytes:
+    return wire.encode_request(request_of(study, terms.deadline_seconds))
+
+
+def request_of(study: Study, limit: float) -> Request:
+    """The request of a study's round whose sites are waited for `limit` seconds."""
+    return Request(
+        study=study.to_json(),
+        round=1,
+        run=secrets.token_hex(16),
+        seconds=max(limit / 2, limit - TRAVEL_SECONDS),
+    )
+
+
 def _one_round(
-    study: Study, courier: Courier, addresses: Sequence[str], terms: Terms, progress: _Progress
+    study: Study,
+    courier: Courier,
+    requests: Mapping[str, bytes],
+    terms: Terms,
+    progress: _Progress,
+    replies: dict[str, bytes],
 ) -> list[Participation]:
     """One message to every site; what came back, in the sites' order."""
-    limit = terms.deadline_seconds
-    body = wire.encode_request(
-        Request(
-            study=study.to_json(),
-            round=1,
-            run=secrets.token_hex(16),
-            seconds=max(limit / 2, limit - TRAVEL_SECONDS),
-        )
-    )
+    limit, addresses = terms.deadline_seconds, list(requests)
+    body = next(iter(requests.values()))
     sent = time.monotonic()
     progress("sent", message=f"round 1: one message of {len(body):,} bytes to each site")
-    asking = Asking(courier, dict.fromkeys(addresses, body), sent + limit)
+    asking = Asking(courier, requests, sent + limit)
     found: dict[str, Participation] = {}
     waiting: dict[str, Participation] = {}
     for reply in asking.replies():
@@ -180,6 +202,7 @@ def _one_round(
             waiting[reply.address] = one
             continue
         found[reply.address] = one
+        replies[reply.address] = reply.body or b""
         progress.answered += one.status == ANSWERED
         why = "" if one.refusal is None else f"{one.refusal.code}. {one.refusal.remedy}"
         progress("answered" if one.status == ANSWERED else "failed", one.site, why)
@@ -195,7 +218,7 @@ def _received(study: Study, reply: Reply, sent: int, seconds: float) -> Particip
     try:
         if reply.body is None:
             raise SiteFailed()
-        disclosure = wire.decode_release(reply.body)
+        disclosure = wire.decode_release(released(reply.body))
         if disclosure.refusal is None and disclosure.study != study.digest:
             raise WireError("The site answered another study.")
     except FederatedAnalyticsError as error:
@@ -207,6 +230,17 @@ def _received(study: Study, reply: Reply, sent: int, seconds: float) -> Particip
         refusal = disclosure.refusal
         return Participation(name, REFUSED, seconds, sent, len(reply.body), refusal=refusal)
     return Participation(name, ANSWERED, seconds, sent, len(reply.body), disclosure)
+
+
+def released(body: bytes) -> bytes:
+    """The release in a site's reply: with or without the site's signature around it.
+
+    Nothing is proved here: whoever runs this could alter the result anyhow. The analyst's own
+    machine verifies (`attested.check`).
+    """
+    from federated_analytics.signing import is_signed_reply, unverified_reply
+
+    return unverified_reply(body).release if is_signed_reply(body) else body
 
 
 def _silent(address: str, sent: int, seconds: float) -> Participation:

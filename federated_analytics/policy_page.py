@@ -48,7 +48,7 @@ def policy_page() -> str:
         parts.append("")
     parts.append("## Presets\n\n| preset | sets | why | source |\n|---|---|---|---|")
     for name, start in PRESETS.items():
-        values = ", ".join(f"`{k} = {_toml(v)}`" for k, v in start.values.items())
+        values = ", ".join(f"`{k} = {toml_value(v)}`" for k, v in start.values.items())
         parts.append(
             f"| `{name}` | {values or 'the defaults above'} | {start.reason} | {start.source} |"
         )
@@ -63,16 +63,17 @@ def _rows(model: type[BaseModel]) -> Iterator[str]:
 def _default(field: FieldInfo) -> str:
     if field.is_required():
         return "it must be there"
-    return f"`{_toml(field.get_default(call_default_factory=True))}`"
+    return f"`{toml_value(field.get_default(call_default_factory=True))}`"
 
 
-def _toml(value: Any) -> str:
+def toml_value(value: Any) -> str:
+    """A value as it is written in the file."""
     if value is None:
         return "none"
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, tuple):
-        return "[" + ", ".join(map(_toml, value)) + "]"
+        return "[" + ", ".join(map(toml_value, value)) + "]"
     return (
         f'"{value}"'
         if isinstance(value, str)
@@ -82,6 +83,13 @@ def _toml(value: Any) -> str:
     )
 
 
+def toml_text(policy: Policy) -> str:
+    """Every key of a policy as TOML."""
+    import tomli_w
+
+    return tomli_w.dumps({"policy": policy.model_dump()})
+
+
 def explain(policy: Policy) -> str:
     """A policy in words: what each rule does with these values."""
     start = PRESETS[policy.preset]
@@ -89,7 +97,7 @@ def explain(policy: Policy) -> str:
     own = [k for k in Policy.model_fields if getattr(policy, k) != getattr(_of(policy.preset), k)]
     for key, field in Policy.model_fields.items():
         mark = "*" if key in own else " "
-        text = f"{mark} {key} = {_toml(getattr(policy, key))}"
+        text = f"{mark} {key} = {toml_value(getattr(policy, key))}"
         lines.append(f"{text:<32} {field.description}")
     if own:
         lines += ["", f"* differs from the preset: {', '.join(own)}."]

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
 from federated_analytics.analyses.base import Query, analyses
@@ -43,16 +44,40 @@ def preview(study: Study, url: str, policy: Policy, cdm: Cdm | None = None) -> s
     """
     parts = [f"-- {study.study.name}", f"-- study {study.digest[:12]}"]
     with snapshot(database_url(url), SECONDS) as connection:
-        workspace = _Recorder(connection, cdm or Cdm(), may_create_temporary(connection))
-        for population in study.population:
-            asked = [q for q in study.analysis if population in study.populations_of(q)]
-            if asked:
-                parts += _population(workspace, study, population, asked)
-    parts += ["", "-- What would leave"]
-    for query in study.analysis:
-        parts += _leaving(study, query)
+        parts.append(statements(study, connection, cdm or Cdm()))
+    parts += ["", "-- What would leave", *(f"--   {line}" for line in leaving(study))]
     parts.append(_terms(policy))
+    parts += [f"-- {line}" for line in would_be_refused(study, policy)]
     return "\n".join(parts) + "\n"
+
+
+def statements(study: Study, connection: sa.Connection, cdm: Cdm) -> str:
+    """The SQL of a study; nothing of it is run."""
+    parts: list[str] = []
+    workspace = _Recorder(connection, cdm, may_create_temporary(connection))
+    for population in study.population:
+        asked = [q for q in study.analysis if population in study.populations_of(q)]
+        if asked:
+            parts += _population(workspace, study, population, asked)
+    return "\n".join(parts)
+
+
+def leaving(study: Study) -> list[str]:
+    """What a site would send, in words, a line an item."""
+    return [line for query in study.analysis for line in _leaving(study, query)]
+
+
+def would_be_refused(study: Study, policy: Policy) -> list[str]:
+    """What the policy alone says against a study, before any data are read."""
+    found = []
+    for i, query in enumerate(study.analysis):
+        if policy.mode == "dp" and not analyses()[query.kind].answers_with_noise:
+            found.append(f"Refused: analysis[{i}], {query.kind} is not answered with noise.")
+        if "site" in query.by and not policy.per_site:
+            found.append(f"Not shown: analysis[{i}], the site's own numbers (per_site = false).")
+    if policy.approval == "manual":
+        found.append("The study waits until a person at the site has approved it.")
+    return found
 
 
 def _population(
@@ -84,10 +109,10 @@ def _leaving(study: Study, query: Query) -> list[str]:
     by = [name for name in query.by if name != "site"]
     groups = [" × ".join(by[i] for i in group) or "overall" for group in groupings(len(by))]
     names = ", ".join(p.name for p in study.populations_of(query))
-    lines = [f"--   {query.kind} of {names}: {analyses()[query.kind].leaves};"]
+    lines = [f"{query.kind} of {names}: {analyses()[query.kind].leaves};"]
     if query.features:
-        lines.append(f"--     features: {', '.join(query.features)};")
-    lines.append(f"--     by: {', '.join(groups)}.")
+        lines.append(f"  features: {', '.join(query.features)};")
+    lines.append(f"  by: {', '.join(groups)}.")
     return lines
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -40,6 +41,7 @@ def _without_traceback(record: logging.LogRecord) -> bool:
 
 
 def _run(grid: Grid, run_config: Any) -> None:
+    from federated_analytics.attested import packed
     from federated_analytics.couriers import GridCourier
     from federated_analytics.federation import Terms, run_study
     from federated_analytics.payload import to_lines
@@ -57,10 +59,20 @@ def _run(grid: Grid, run_config: Any) -> None:
         _introduce(courier, returned)
         return
     study = Study.from_run_config(run_config, Path(__file__).parents[1])
-    result = run_study(study, courier, terms, on_progress=lambda e: print(line(e), flush=True))
+    signed = _signed_request(run_config)
+    replies: dict[str, bytes] = {}
+    result = run_study(
+        study,
+        courier,
+        terms,
+        on_progress=lambda e: print(line(e), flush=True),
+        signed_request=signed,
+        replies=replies,
+    )
     if returned:
-        for text in to_lines(to_json(result)):
-            print(text, flush=True)
+        text = to_json(result)
+        for piece in to_lines(packed(text, replies) if signed else text):
+            print(piece, flush=True)
         return
     print(to_text(result), flush=True)
     folder = str(run_config.get("results-dir", "")).strip()
@@ -76,6 +88,19 @@ def _introduce(courier: Courier, returned: bool) -> None:
     found = site_terms(courier)
     for text in to_lines(to_json(found)) if returned else [to_text(found)]:
         print(text, flush=True)
+
+
+def _signed_request(run_config: Any) -> bytes | None:
+    text = run_config.get("signed-request", "")
+    if not text:
+        return None
+    try:
+        return base64.b64decode(text, validate=True)
+    except (ValueError, TypeError) as error:
+        raise ConfigError(
+            "`signed-request` is not what `federated-analytics run --key` writes.",
+            where="run-config: signed-request",
+        ) from error
 
 
 def _flag(run_config: Any, key: str) -> bool:

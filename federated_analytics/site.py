@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from federated_analytics.execution import OnPopulation
     from federated_analytics.privacy.draft import Evidence
+    from federated_analytics.site_config import SiteConfig
     from federated_analytics.study import Study
 
 log = logging.getLogger(__name__)
@@ -46,6 +47,8 @@ NODE_CONFIG = (
     "results-schema",
     "policy",
     "site",
+    "site-service",
+    "site-token-file",
 )
 FLOWERS_OWN = ("partition-id", "num-partitions")
 FIRST_PORT = 5433
@@ -103,6 +106,22 @@ class Site:
             cdm=Cdm(*(schema or None for schema in schemas)),
             name=_text(config, "site"),
         )
+
+    @classmethod
+    def from_config(cls, config: SiteConfig) -> Self:
+        """The site that `site.toml` describes; ConfigError otherwise."""
+        from federated_analytics.omop.database import database_url
+
+        table = config.database
+        if table.url_file:
+            text = _READERS["db-url-file"](config.path(table.url_file))
+        elif table.url_env:
+            text = _READERS["db-url-env"](table.url_env)
+        else:
+            text = table.url
+        schemas = (table.cdm_schema, table.vocabulary_schema, table.results_schema)
+        cdm = Cdm(*(schema or None for schema in schemas))
+        return cls(database_url(text), config.policy, cdm, config.site.name)
 
     def answer(self, body: bytes) -> bytes:
         """The release, as bytes, that answers a request. Never raises; never says more."""
@@ -179,7 +198,8 @@ class Site:
                     "The policy `exploration` is for databases that say that they are synthetic.",
                     remedy="The site operator sets another preset.",
                 )
-            found = evidence(connection, self.cdm, study, on_population)
+            bounded = self.policy.mode == "dp"
+            found = evidence(connection, self.cdm, study, on_population, bounded=bounded)
             database = fingerprint(connection, self.cdm, run)
         return Examined(tuple(found), database, synthetic, round(time.monotonic() - started, 3))
 
@@ -187,6 +207,8 @@ class Site:
 def answer(node_config: Mapping[str, Any], request: bytes) -> bytes:
     """Everything that a ClientApp does: never raises."""
     try:
+        if node_config.get("site-service"):
+            return _from_service(node_config, request)
         site = Site.from_node_config(node_config)
     except FederatedAnalyticsError as error:
         log.warning("the node config cannot be used: %s", error)
@@ -194,6 +216,21 @@ def answer(node_config: Mapping[str, Any], request: bytes) -> bytes:
         release = refuse(as_refusal(error), site=name, study="", round=0, version=__version__)
         return wire.encode_release(release)
     return site.answer(request)
+
+
+def _from_service(config: Mapping[str, Any], request: bytes) -> bytes:
+    """The answer of the site's own process: this one passes bytes and knows nothing."""
+    from federated_analytics.site_service.socket_client import ask
+
+    others = [key for key in config if key not in ("site-service", "site-token-file", "site")]
+    if unwanted := [key for key in others if key not in FLOWERS_OWN]:
+        raise ConfigError(
+            f"{unwanted[0]!r} is given beside site-service.",
+            where="node-config",
+            remedy="The site's own site.toml says it: leave it out.",
+        )
+    token = _text(config, "site-token-file")
+    return ask(_text(config, "site-service"), request, LONGEST_SECONDS, token)
 
 
 def as_refusal(error: FederatedAnalyticsError) -> Refusal:

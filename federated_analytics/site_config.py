@@ -71,6 +71,7 @@ class ServiceTable(_Table):
     users: tuple[str, ...] = Field(
         default=(), description="system users who may connect to the socket; the service's own too"
     )
+    group: str = Field(default="", description="system group that may write to the socket")
     token_file: str = Field(default="", description="with a port: the file that holds the token")
     concurrent: int = Field(default=2, ge=1, le=64, description="studies that run at once")
     queue: int = Field(default=16, ge=0, le=1_000, description="studies that wait for a place")
@@ -174,6 +175,12 @@ class SiteConfig(_Table):
     def state(self) -> Path:
         """Folder of the ledger, the audit, the approvals and the site's key."""
         return self.folder / self.site.state
+
+    @property
+    def address(self) -> str:
+        """Where the service listens; a socket's path from the file's folder."""
+        kind, _, rest = self.service.listen.partition("unix:")
+        return f"unix:{self.path(rest)}" if not kind and rest else self.service.listen
 
     def path(self, text: str) -> Path:
         """A path of the file, from its folder."""

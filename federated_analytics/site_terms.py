@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from federated_analytics import wire
 from federated_analytics.couriers import Courier
 from federated_analytics.errors import FederatedAnalyticsError, NoSites
+from federated_analytics.federation import released
 from federated_analytics.messages import Request, Terms
 
 SECONDS = 60.0
@@ -34,7 +35,7 @@ def site_terms(courier: Courier, seconds: float = SECONDS) -> list[Introduction]
     found = {address: Introduction(address, None, code="no_answer") for address in addresses}
     for reply in courier.exchange(dict.fromkeys(addresses, body), time.monotonic() + seconds):
         try:
-            said = wire.decode_release(reply.body or b"")
+            said = wire.decode_release(released(reply.body or b""))
         except FederatedAnalyticsError as error:
             found[reply.address] = Introduction(reply.address, None, code=error.code)
             continue

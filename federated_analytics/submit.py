@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import re
 import shutil
 import subprocess
@@ -84,6 +85,8 @@ def submit(
     root_certificates: str | Path | None = None,
     on_progress: Callable[[Event], None] | None = None,
     on_line: Callable[[str], None] | None = None,
+    key: str | Path | None = None,
+    project: str = "",
 ) -> Result:
     """Run a study over a federation and return its result.
 
@@ -92,6 +95,9 @@ def submit(
         root_certificates: for HOST:PORT with TLS; without, the connection is insecure.
         on_progress: told what happens, as by `federation.run_study`.
         on_line: shown the other lines of the run's log.
+        key: file of the analyst's key: requests are signed with it, and the sites' signatures
+            on what comes back are verified here.
+        project: with `key`, the project that the sites have admitted her to.
     Raises:
         NoSuperLink: no such connection, or nothing answers there.
         RunFailed: the run ended without a result; the message says why.
@@ -105,7 +111,33 @@ def submit(
         "deadline-seconds": int(deadline_seconds),
         "return-result": True,
     }
-    return from_json(_run(config, superlink, root_certificates, show), where=superlink)
+    if key is None:
+        return from_json(_run(config, superlink, root_certificates, show), where=superlink)
+    from federated_analytics.attested import check, unpacked
+
+    envelope = signed_request(study, Path(key), project, deadline_seconds)
+    config["signed-request"] = base64.b64encode(envelope).decode()
+    text, replies = unpacked(_run(config, superlink, root_certificates, show))
+    result = from_json(text, where=superlink)
+    check(result, study, envelope, replies, min_sites=min_sites)
+    return result
+
+
+def signed_request(study: Study, key: Path, project: str, deadline_seconds: float) -> bytes:
+    """A study's request, signed with the key in a file."""
+    from federated_analytics import wire
+    from federated_analytics.code_digest import code_digest
+    from federated_analytics.federation import request_of
+    from federated_analytics.signing import SigningKey, sign
+
+    return sign(
+        wire.encode_request(request_of(study, deadline_seconds)),
+        SigningKey.load(key),
+        project=project,
+        study=study.digest,
+        code=code_digest(),
+        seconds=deadline_seconds + 600,
+    )
 
 
 def ask_terms(

@@ -15,15 +15,17 @@ ROOT = Path(federated_analytics.__file__).parent
 LAYERS = [
     {"cli", "client_app", "server_app"},
     {"site_commands", "key_commands"},
-    {"running", "preview", "local", "submit", "progress", "databases", "policy_page"},
-    {"site_service", "guarded_site"},
+    {"running", "local", "submit", "attested", "progress", "databases", "site_console"},
+    {"guarded_site", "policy_page"},
+    {"guarded_answer", "approval_request"},
+    {"preview", "noisy_study", "site_state"},
     {"federation", "asking", "couriers", "site", "site_terms", "results", "payload"},
-    {"execution", "person_sets", "public_domain"},
+    {"execution", "person_sets", "public_domain", "site_service"},
     {"study", "study_errors", "run_config", "wire", "canonical", "signing", "site_config"},
     {"analyses", "privacy", "report"},
     {"messages"},
     {"aggregates", "omop"},
-    {"errors", "toml_place"},
+    {"errors", "toml_place", "code_digest"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 

@@ -149,6 +149,11 @@ class Analysis(ABC):
         """Dimensions of which not every level is counted."""
         return frozenset()
 
+    @property
+    def answers_with_noise(self) -> bool:
+        """Whether any question of this kind has an answer with noise."""
+        return type(self).public_cells is not Analysis.public_cells
+
     def public_cells(self, query: Any, frame: Frame) -> Mapping[Key, type[Aggregate]] | None:
         """The cells of one stratum, strata left empty: those of an answer with noise.
 

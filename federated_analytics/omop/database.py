@@ -157,6 +157,25 @@ def fingerprint(connection: sa.Connection, cdm: Cdm, salt: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
+def data_version(url: URL, cdm: Cdm, seconds: float) -> str:
+    """A text that changes when the tables do: the release dates, and PostgreSQL's own counters.
+
+    The counters start anew after a crash; the data then count as changed, which costs an answer
+    made anew, and no more.
+    """
+    with snapshot(url, seconds) as connection:
+        source = cdm_source(connection, cdm)
+        counters = connection.execute(
+            sa.text(
+                "SELECT sum(n_tup_ins + n_tup_upd + n_tup_del), count(*) FROM pg_stat_all_tables "
+                "WHERE schemaname = ANY(:schemas)"
+            ),
+            {"schemas": [cdm.cdm_schema or "public", cdm.results_schema or "public"]},
+        ).one()
+    text = "/".join(map(str, (*sorted(map(str, source.items())), *counters)))
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
 def cdm_source(connection: sa.Connection, cdm: Cdm) -> dict[str, Any]:
     """The row of cdm_source, empty where there is none; UnsupportedCdm for another version."""
     if not has_table(connection, "cdm_source", cdm.schema_of("cdm_source")):

@@ -177,20 +177,33 @@ def _select(
 
 
 def flat_frame_query(
-    cdm: Cdm, table: str, features: Sequence[Feature], strata: Sequence[Stratum]
+    cdm: Cdm,
+    table: str,
+    features: Sequence[Feature],
+    strata: Sequence[Stratum],
+    *,
+    persons: bool = False,
+    bounded: bool = False,
 ) -> FrameQuery:
-    """The frame that a table with one row a person already is."""
+    """The frame that a table with one row a person already is.
+
+    Args:
+        persons: the table has a column person_id.
+        bounded: values outside a feature's range are missing, as they are in an OMOP frame.
+    """
     columns = [sa.column(f.name, _SQL_TYPES[f.type]) for f in features]
-    relation = sa.table(table, *columns, schema=cdm.cdm_schema)
-    values = {f.name: (_finite(f, relation.c[f.name]), None) for f in features}
-    selected: list[sa.ColumnElement[Any]] = []
+    names = [sa.column("person_id", sa.BigInteger)] if persons else []
+    relation = sa.table(table, *columns, *names, schema=cdm.cdm_schema)
+    values = {f.name: (_finite(f, relation.c[f.name], bounded), None) for f in features}
+    selected: list[sa.ColumnElement[Any]] = [relation.c["person_id"]] if persons else []
     for i, stratum in enumerate(strata):
         expression = stratum.expression(values[stratum.feature][0])
         selected.append(expression.label(f"s{i}"))
     for i, f in enumerate(features):
         selected.append(values[f.name][0].label(f"f{i}"))
         if f.type == "numeric":
-            selected.append(sa.cast(relation.c[f.name], sa.Double).label(f"u{i}"))
+            raw = values[f.name][0] if bounded else sa.cast(relation.c[f.name], sa.Double)
+            selected.append(raw.label(f"u{i}"))
     query = sa.select(*selected).select_from(relation)
     return FrameQuery(query, tuple(features), tuple(strata), cdm)
 
@@ -202,12 +215,15 @@ _SQL_TYPES: Mapping[str, Any] = {
 }
 
 
-def _finite(feature: Feature, column: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
+def _finite(
+    feature: Feature, column: sa.ColumnElement[Any], bounded: bool
+) -> sa.ColumnElement[Any]:
     """A numeric column as double precision, with NaN and infinities as missing."""
     if feature.type != "numeric":
         return column
     number = sa.cast(column, sa.Double)
-    return sa.case((number.between(*FINITE), number))
+    least, greatest = feature.range if bounded and feature.range else FINITE
+    return sa.case((number.between(least, greatest), number))
 
 
 _SEX = ((8507, "Male"), (8532, "Female"))

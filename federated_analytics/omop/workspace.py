@@ -16,7 +16,7 @@ from federated_analytics.omop.cohort import (
     PopulationQuery,
     population_query,
 )
-from federated_analytics.omop.flat import typed
+from federated_analytics.omop.flat import column_types, typed
 from federated_analytics.omop.frame import (
     Attrition,
     Frame,
@@ -39,11 +39,13 @@ class Workspace:
     Args:
         temporary: the role may create temporary tables; otherwise every statement carries the
             frame's SELECT with it, which gives the same answers more slowly.
+        bounded: a flat table's values are held to their features' ranges too.
     """
 
     connection: sa.Connection
     cdm: Cdm
     temporary: bool
+    bounded: bool = False
     _made: int = field(default=0, init=False)
 
     def frame(
@@ -57,7 +59,15 @@ class Workspace:
                 self.cdm.cdm_schema,
                 {f.name: f for f in features},
             )
-            query = flat_frame_query(self.cdm, population.table, list(known.values()), strata)
+            columns = column_types(self.connection, population.table, self.cdm.cdm_schema)
+            query = flat_frame_query(
+                self.cdm,
+                population.table,
+                list(known.values()),
+                strata,
+                persons="person_id" in columns,
+                bounded=self.bounded,
+            )
             return with_origins(self.connection, query.over(query.select.subquery("frame")))
         candidates, found = self._candidates(population)
         persons = _members(candidates, found)

@@ -45,7 +45,7 @@ def solver_of(
     columns = [np.empty(0, dtype=np.int64), *(c for c, _ in rows)]
     model.a_matrix_.index_ = np.concatenate(columns).astype(np.int32)
     model.a_matrix_.value_ = np.concatenate([np.empty(0), *(v for _, v in rows)])
-    solver = highspy.Highs()
+    solver = highspy.Highs()  # type: ignore[no-untyped-call]
     solver.setOptionValue("output_flag", False)
     solver.setOptionValue("threads", 1)
     solver.setOptionValue("presolve", "off")  # small, and most start at the basis of another

@@ -31,7 +31,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from federated_analytics.privacy.person_bitmap import PersonBitmap
-from federated_analytics.privacy.union_search import Piece, Probes, UnionSearch, spread
+from federated_analytics.privacy.union_search import Pieces, Probes, UnionSearch, spread
 
 PROBES_ASKED = 512
 """Of the population that is asked for; each past one adds 2 k, so that it can be told apart."""
@@ -150,22 +150,20 @@ class _Neighbours:
         if not self.inside and not (self.around and self.apart):
             return None
         probes = Probes(self.probes | spread(mine, PROBES_ASKED))
-        search = UnionSearch(probes, self.k)
-        inside = _pieces(self.inside, probes)
-        if search.almost_covers(inside, mine, over=0):
+        if self.inside and self._search(probes, self.inside).almost_covers(mine, over=0):
             return self.inside[0]
-        apart = _pieces(self.apart, probes)
-        mask = probes.mask(mine)
-        for whole in self.around if apart else ():
+        if not self.around or not self.apart:
+            return None
+        search, mask = self._search(probes, self.apart), probes.mask(mine)
+        for whole in self.around:
             bitmap = whole.population.bitmap()
-            if not search.may_cover(apart, probes.mask(bitmap) & ~mask):
+            if not search.may_cover(probes.mask(bitmap) & ~mask):
                 continue
             rest = bitmap - mine
             over = asked.persons - (len(bitmap) - len(rest))
-            if search.almost_covers(apart, rest, over=over):
+            if search.almost_covers(rest, over=over):
                 return whole
         return None
 
-
-def _pieces(answers: Iterable[Answered], probes: Probes) -> list[Piece]:
-    return [Piece(a.population, probes.mask(a.population.bitmap())) for a in answers]
+    def _search(self, probes: Probes, answers: list[Answered]) -> UnionSearch:
+        return UnionSearch(probes, Pieces.of([a.population for a in answers], probes), self.k)

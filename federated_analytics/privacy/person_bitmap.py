@@ -38,13 +38,18 @@ class PersonBitmap:
     @classmethod
     def from_ids(cls, ids: Iterable[int] | NDArray[np.int64]) -> Self:
         """The set of some person ids, in any order, repeated or not; int64 each."""
+        from array import array
+
         import numpy as np
         from pyroaring import BitMap64
 
         given = ids if isinstance(ids, np.ndarray) else list(ids)
-        signed = np.unique(np.asarray(given, dtype=np.int64))
-        unsigned = signed.view(np.uint64) ^ np.uint64(_SIGN)
-        bitmap = BitMap64(unsigned)
+        ordered = np.sort(np.asarray(given, dtype=np.int64))
+        is_first = np.ones(len(ordered), dtype=np.bool_)
+        is_first[1:] = ordered[1:] != ordered[:-1]
+        unsigned = ordered[is_first].view(np.uint64) ^ np.uint64(_SIGN)
+        # An array is read at once, where a NumPy array is read number by number.
+        bitmap = BitMap64(array("Q", unsigned.tobytes()))
         bitmap.run_optimize()
         return cls(bitmap.serialize(), len(unsigned), _hashed(unsigned))
 

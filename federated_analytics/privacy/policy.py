@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from federated_analytics.aggregates.table import Cell
+from federated_analytics.aggregates.base import Aggregate
+from federated_analytics.aggregates.table import Cell, Key
 from federated_analytics.errors import PolicyError
-from federated_analytics.messages import Answer, Disclosure, Refusal, Terms
+from federated_analytics.messages import Answer, Disclosure, Noise, Refusal, Terms
 from federated_analytics.privacy.aligned_intervals import align_intervals
 from federated_analytics.privacy.complementary_cells import hold_complements
 from federated_analytics.privacy.dominance import hold_dominance
@@ -23,6 +24,9 @@ from federated_analytics.privacy.presets import PRESETS, Preset
 from federated_analytics.privacy.release import _MADE_BY_POLICY, Release
 from federated_analytics.privacy.rounding import round_counts
 from federated_analytics.toml_place import place, remedy
+
+if TYPE_CHECKING:
+    from federated_analytics.privacy.count_relations import CountedSet
 
 Count = Annotated[int, Field(ge=1, le=10_000)]
 
@@ -129,30 +133,40 @@ class Policy(BaseModel):
         """The public part, which travels with every release."""
         return Terms(**{field.name: getattr(self, field.name) for field in fields(Terms)})
 
-    def disclose(self, evidence: Iterable[Evidence]) -> tuple[Answer, ...]:
-        """What may leave of `evidence`: the rules in their order, over the whole study."""
+    def drafts(
+        self,
+        evidence: Iterable[Evidence],
+        past: Mapping[str, Sequence[CountedSet]] | None = None,
+    ) -> list[Draft]:
+        """The rules in their order, over the whole study.
+
+        Args:
+            past: by population, what earlier studies counted in it.
+        """
         if self.mode == "dp":
-            raise TypeError("an answer with noise is charged first: see `disclose_with_noise`")
+            raise TypeError("an answer with noise is charged first: see `noisy_answer`")
         drafts = [Draft.of(e) for e in evidence]
         zero = self.zero_is_sensitive
         drafts = [hold_minimum_count(d, self.min_count, zero_is_sensitive=zero) for d in drafts]
         drafts = [hold_dominance(d, self.dominance) for d in drafts]
         if self.complementary:
             drafts = align_intervals(drafts, self.min_count)
-            drafts = hold_complements(drafts, self.min_count)
-        drafts = [round_counts(d, self.rounding) for d in drafts]
-        return tuple(_answer(d) for d in drafts)
+            drafts = hold_complements(drafts, self.min_count, past)
+        return drafts
 
-    def disclose_with_noise(self, evidence: Iterable[Evidence], rho: float) -> tuple[Answer, ...]:
-        """What may leave of `evidence` for a privacy loss of `rho`, which has been charged (R9)."""
-        from federated_analytics.privacy.noisy_answers import planned, with_noise
+    def disclose(
+        self, evidence: Iterable[Evidence], drafts: Sequence[Draft] | None = None
+    ) -> tuple[Answer, ...]:
+        """What may leave of `evidence`; `drafts` where the rules have been applied already."""
+        safe = self.drafts(evidence) if drafts is None else drafts
+        return tuple(_answer(round_counts(d, self.rounding)) for d in safe)
 
-        found = with_noise(planned(list(evidence)), rho)
-        return tuple(
-            replace(_answer(draft), noise=one.noise)
-            for one in found
-            for draft in [round_counts(one.draft, self.rounding)]
-        )
+    def noisy_answer(
+        self, evidence: Evidence, cells: Mapping[Key, Aggregate], noise: tuple[Noise, ...]
+    ) -> Answer:
+        """An answer whose cells carry noise that was charged for (R9)."""
+        draft = round_counts(Draft(evidence, cells, {}), self.rounding)
+        return replace(_answer(draft), noise=noise)
 
     def introduce(self, *, site: str, version: str) -> Release:
         """The terms alone: what an analyst may know before she asks."""
@@ -184,7 +198,7 @@ class Policy(BaseModel):
         """What may leave of `evidence`, and a word on what may not.
 
         Args:
-            answers: of `disclose_with_noise`, instead of `evidence`.
+            answers: what the rules made of it already, instead of `evidence`.
             charged: with noise, ε of this answer and ε that is left.
         """
         disclosure = Disclosure(

@@ -187,10 +187,9 @@ class Proofs:
         """Small sums that do not reach what is wanted of them, the largest first."""
         import numpy as np
 
-        found = np.flatnonzero(self._pattern.small)
         found = [
             i
-            for i in found
+            for i in map(int, np.flatnonzero(self._pattern.small))
             if not (self.reaches(i, self.wanted_low[i]) and self.reaches(i, self.wanted_high[i]))
         ]
         return sorted(found, key=lambda i: -self._pattern.persons[i])

@@ -1,0 +1,76 @@
+"""`federated-analytics site audit …`: what was asked, decided and released."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from federated_analytics.privacy.audit import Audit
+
+app = typer.Typer(no_args_is_help=True)
+ConfigFile = Annotated[Path, typer.Argument(help="The site's site.toml.")]
+
+
+@app.command("list", epilog="Example: federated-analytics site audit list site.toml")
+def list_(
+    config: ConfigFile,
+    last: Annotated[int, typer.Option(min=1, help="How many of the last lines.")] = 20,
+) -> None:
+    """List the last events, a line each."""
+    for line in list(_audit(config).lines())[-last:]:
+        what = line.get("code") or line.get("study_name") or ""
+        who = line.get("analyst") or line.get("by") or "-"
+        print(f"{line['line']:>6}  {line['time']}  {line['decision']:<9}  {who}  {what}")
+
+
+@app.command(epilog="Example: federated-analytics site audit show site.toml 12")
+def show(
+    config: ConfigFile, number: Annotated[int, typer.Argument(help="The line's number.")]
+) -> None:
+    """Print one event in full, with the exact bytes that left, read."""
+    from federated_analytics import wire
+    from federated_analytics.errors import ConfigError
+    from federated_analytics.signing import is_signed_reply, unverified_reply
+
+    audit = _audit(config)
+    found = next((line for line in audit.lines() if line["line"] == number), None)
+    if found is None:
+        raise ConfigError(f"The audit has no line {number}.", where="NUMBER")
+    print(json.dumps(found, indent=2))
+    if "released" in found:
+        body = audit.released(found["released"]).read_bytes()
+        release = unverified_reply(body).release if is_signed_reply(body) else body
+        print(json.dumps(wire.to_plain(wire.decode_release(release)), indent=1))
+
+
+@app.command(epilog="Example: federated-analytics site audit verify site.toml")
+def verify(config: ConfigFile) -> None:
+    """Find any line that was changed, dropped or reordered; ends with 1 where there is one."""
+    audit = _audit(config)
+    problems = audit.verify()
+    for problem in problems:
+        print(f"line {problem.line}: {problem.text}" if problem.line else problem.text)
+    if problems:
+        raise typer.Exit(1)
+    print(f"{sum(1 for _ in audit.lines())} lines, whole and in order")
+
+
+@app.command(epilog="Example: federated-analytics site audit export site.toml > audit.jsonl")
+def export(config: ConfigFile) -> None:
+    """Print every line, as JSON, for another system to keep."""
+    for line in _audit(config).lines():
+        print(json.dumps(line, sort_keys=True))
+
+
+def _audit(config: Path) -> Audit:
+    """Opened without the check against the ledger: what does not fit is to be shown."""
+    from federated_analytics.privacy.audit import Audit
+    from federated_analytics.privacy.ledger import Ledger
+    from federated_analytics.site_config import SiteConfig
+
+    folder = SiteConfig.load(config).state
+    return Audit(folder, Ledger.open(folder))
