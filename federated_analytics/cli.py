@@ -115,6 +115,10 @@ def demo(
     seed: Annotated[int, typer.Option(help="Of the synthetic data.")] = 1,
     out: Annotated[Path, typer.Option(help="Folder for the result.")] = Path("results/demo"),
     keep: Annotated[bool, typer.Option(help="Leave the databases running.")] = False,
+    guarded: Annotated[
+        bool,
+        typer.Option(help="With a service, signed requests and a person's approval at each."),
+    ] = False,
 ) -> None:
     """Three synthetic hospitals, a real Flower federation, one study, one report."""
     from federated_analytics.local.demo import run_demo
@@ -122,7 +126,15 @@ def demo(
     from federated_analytics.report.table_text import to_terminal
 
     with shown() as show:
-        result = run_demo(persons=persons, sites=sites, seed=seed, out=out, keep=keep, show=show)
+        result = run_demo(
+            persons=persons,
+            sites=sites,
+            seed=seed,
+            out=out,
+            keep=keep,
+            guarded=guarded,
+            show=show,
+        )
     to_terminal(result)
 
 

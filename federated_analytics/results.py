@@ -25,6 +25,7 @@ REASONS = {
     "R1": "rests on fewer than {k} persons",
     "R2": "another number that is withheld would follow from it",
     "R3": "one person makes up most of the sum",
+    "R4": "its groups are too small for intervals that they can share",
 }
 
 

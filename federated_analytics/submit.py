@@ -87,6 +87,7 @@ def submit(
     on_line: Callable[[str], None] | None = None,
     key: str | Path | None = None,
     project: str = "",
+    known_sites: Path | None = None,
 ) -> Result:
     """Run a study over a federation and return its result.
 
@@ -98,6 +99,7 @@ def submit(
         key: file of the analyst's key: requests are signed with it, and the sites' signatures
             on what comes back are verified here.
         project: with `key`, the project that the sites have admitted her to.
+        known_sites: with `key`, the file of the sites' public keys; her own where left out.
     Raises:
         NoSuperLink: no such connection, or nothing answers there.
         RunFailed: the run ended without a result; the message says why.
@@ -113,13 +115,14 @@ def submit(
     }
     if key is None:
         return from_json(_run(config, superlink, root_certificates, show), where=superlink)
-    from federated_analytics.attested import check, unpacked
+    from federated_analytics.attested import KNOWN_SITES, check, unpacked
 
     envelope = signed_request(study, Path(key), project, deadline_seconds)
     config["signed-request"] = base64.b64encode(envelope).decode()
     text, replies = unpacked(_run(config, superlink, root_certificates, show))
     result = from_json(text, where=superlink)
-    check(result, study, envelope, replies, min_sites=min_sites)
+    known = known_sites or KNOWN_SITES
+    check(result, study, envelope, replies, min_sites=min_sites, known=known)
     return result
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -20,12 +20,15 @@ if TYPE_CHECKING:
     from federated_analytics.databases.postgres import Cluster
     from federated_analytics.progress import Display
     from federated_analytics.report.result import Result
+    from federated_analytics.study import Study
 
 NAMES = ("hospital-a", "hospital-b", "hospital-c", "hospital-d", "hospital-e", "hospital-f")
 POLICY = """# The data are synthetic: each hospital lets its own numbers be shown beside the pooled.
 [policy]
 per_site = true
 """
+POLICIES = {"hospital-c": 'mode = "dp"\nepsilon = 2.0\nbudget_epsilon = 5.0\n'}
+"""Of the guarded demo, where they differ: one hospital answers with noise, from a budget."""
 BUILDERS = 2
 """Hospitals whose data are made at once: more only wait for each other's processor."""
 
@@ -89,6 +92,7 @@ def run_demo(
     seed: int = 1,
     out: Path,
     keep: bool = False,
+    guarded: bool = False,
     show: Display,
 ) -> Result:
     """Start everything, run `studies/demo.toml`, write the result, stop everything.
@@ -96,39 +100,68 @@ def run_demo(
     Args:
         persons: in each hospital.
         keep: leave the databases' servers running.
+        guarded: with a site service, a signed request and a person's approval at each hospital.
         show: told of the progress.
     Raises:
         FederatedAnalyticsError: what did not start, or why the study failed.
     """
     from federated_analytics.databases.programs import state_folder
     from federated_analytics.study import Study
-    from federated_analytics.submit import submit
 
     started = time.monotonic()
     study = Study.load(demo_study())
     hospitals = Hospitals(state_folder() / "demo", sites, persons, seed)
     with ended_by_signals(), _alone(hospitals.folder), ExitStack() as stack:
         ports = hospitals.start_all(stack, keep, show.say)
-        policy = Path(stack.enter_context(TemporaryDirectory())) / "policy.toml"
-        policy.write_text(POLICY, encoding="utf-8")
-        federation = stack.enter_context(
-            local_federation(
-                [
-                    {"db-port": port, "site": name, "policy": str(policy)}
-                    for port, name in zip(ports, NAMES, strict=False)
-                ]
-            )
-        )
-        show.say(f"SuperLink on {federation.address}, {sites} SuperNodes are connected")
-        result = submit(
-            study, superlink=federation.address, min_sites=min(2, sites), on_progress=show
-        )
+        run = _guarded if guarded else _quickstart
+        result = run(study, dict(zip(NAMES, ports, strict=False)), stack, show)
     for path in result.save(out):
         show.say(f"wrote {path}")
     seconds = time.monotonic() - started
     left = "the databases are left running" if keep else "everything that was started is stopped"
     show.say(f"done in {seconds:.0f} s; {left}")
     return result
+
+
+def _quickstart(study: Study, ports: Mapping[str, int], stack: ExitStack, show: Display) -> Result:
+    """The SuperNodes read the databases themselves."""
+    from federated_analytics.submit import submit
+
+    policy = Path(stack.enter_context(TemporaryDirectory())) / "policy.toml"
+    policy.write_text(POLICY, encoding="utf-8")
+    configs: list[dict[str, str | int]] = [
+        {"db-port": p, "site": name, "policy": str(policy)} for name, p in ports.items()
+    ]
+    federation = stack.enter_context(local_federation(configs))
+    show.say(f"SuperLink on {federation.address}, {len(ports)} SuperNodes are connected")
+    least = min(2, len(ports))
+    return submit(study, superlink=federation.address, min_sites=least, on_progress=show)
+
+
+def _guarded(study: Study, ports: Mapping[str, int], stack: ExitStack, show: Display) -> Result:
+    """Each hospital's own service reads its database; the SuperNodes carry bytes to it."""
+    from federated_analytics.local.guarded import PROJECT, guarded_hospitals, pinned
+    from federated_analytics.signing import SigningKey
+    from federated_analytics.site import quickstart_url
+    from federated_analytics.submit import submit
+
+    folder = Path(stack.enter_context(TemporaryDirectory(prefix="fa-")))
+    folder.chmod(0o711)
+    key = SigningKey.new()
+    key.save(folder / "analyst.pem")
+    urls = {name: quickstart_url(port) for name, port in ports.items()}
+    found = stack.enter_context(guarded_hospitals(folder, urls, POLICIES, key, show.say))
+    federation = stack.enter_context(local_federation([one.node_config for one in found]))
+    show.say(f"SuperLink on {federation.address}, {len(ports)} SuperNodes are connected")
+    return submit(
+        study,
+        superlink=federation.address,
+        min_sites=min(2, len(ports)),
+        on_progress=show,
+        key=folder / "analyst.pem",
+        project=PROJECT,
+        known_sites=pinned(found, folder / "sites.json"),
+    )
 
 
 def demo_study() -> Path:

@@ -7,6 +7,7 @@ holds enough persons, or nobody, in every stratum that is asked for.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -20,11 +21,20 @@ Place = tuple[str, str]
 """A population and a dimension of numbers."""
 
 
+RULE = "R4"
+FEWEST_INTERVALS = 20
+
+
 @dataclass(frozen=True)
 class _Cell:
     draft: int
     key: Key
     raw: IntervalCounts
+
+    @property
+    def grouping(self) -> tuple[str, ...]:
+        """The strata that the persons are grouped by."""
+        return tuple(name for name, _ in self.key.strata)
 
 
 def align_intervals(drafts: Sequence[Draft], min_count: int) -> list[Draft]:
@@ -42,12 +52,79 @@ def align_intervals(drafts: Sequence[Draft], min_count: int) -> list[Draft]:
                 for dimension, interval in _intervals(draft, key):
                     edges[population, dimension] |= set(interval)
     aligned = [dict(draft.cells) for draft in drafts]
+    dropped: dict[int, list[Key]] = defaultdict(list)
     for place, found in cells.items():
         allowed = _positions(drafts, found[0], edges[place]) if edges[place] else None
-        ends = common_ends([cell.raw for cell in found], min_count, allowed)
+        kept, ends = _fine_enough(found, min_count, allowed)
         for cell in found:
-            aligned[cell.draft][cell.key] = cell.raw.joined_at(ends)
-    return [Draft(d.evidence, a, d.withheld) for d, a in zip(drafts, aligned, strict=True)]
+            if cell in kept:
+                aligned[cell.draft][cell.key] = cell.raw.joined_at(ends)
+            else:
+                dropped[cell.draft].append(cell.key)
+        for cell in kept:
+            for i, key in _bins_to_withhold(drafts, cell, place, ends, min_count):
+                dropped[i].append(key)
+    made = [Draft(d.evidence, a, d.withheld) for d, a in zip(drafts, aligned, strict=True)]
+    return [draft.without(dropped[i], RULE) for i, draft in enumerate(made)]
+
+
+def _bins_to_withhold(
+    drafts: Sequence[Draft], cell: _Cell, place: Place, ends: Sequence[int], min_count: int
+) -> Iterator[tuple[int, Key]]:
+    """Bins of a histogram of the same persons, so that no withheld one follows from an interval.
+
+    Within an interval whose total leaves, at least two bins stay withheld, of enough persons
+    together; the smallest are added.
+    """
+    population, dimension = place
+    conditions = set(_conditions(drafts[cell.draft], cell, dimension))
+    starts = [_of_interval(drafts[cell.draft], cell.key, cell.raw, e) for e in ends[:-1]]
+    lows = [next(iter(of))[1][0] for of in starts]
+    bins: dict[int, list[tuple[int, int, Key]]] = defaultdict(list)
+    for i, draft in enumerate(drafts):
+        if draft.evidence.population != population:
+            continue
+        for key, value in draft.evidence.table.items():
+            if isinstance(value, IntervalCounts) or not key.level:
+                continue
+            for persons, of in draft.evidence.counted(key, value):
+                level = dict(of).get(dimension)
+                if not isinstance(level, tuple) or of - {(dimension, level)} not in conditions:
+                    continue
+                bins[bisect_right(lows, level[0])].append((persons, i, key))
+    for inside in bins.values():
+        held = [n for n, i, key in inside if key not in drafts[i].cells]
+        for persons, i, key in sorted(inside, key=lambda one: one[0]):
+            if not held or (len(held) > 1 and sum(held) >= min_count):
+                break
+            if key in drafts[i].cells:
+                held.append(persons)
+                yield i, key
+
+
+def _conditions(draft: Draft, cell: _Cell, dimension: str) -> Iterator[PersonSet]:
+    """What else the persons of a cell have in common."""
+    for _, of in draft.evidence.counted(cell.key, cell.raw):
+        yield frozenset(c for c in of if c[0] != dimension)
+
+
+def _fine_enough(
+    cells: Sequence[_Cell], min_count: int, allowed: set[int] | None
+) -> tuple[list[_Cell], list[int]]:
+    """As many groupings of persons as share enough intervals, and where these end.
+
+    A median of "20 to 80" serves nobody: the grouping with the fewest persons in a group, of the
+    most strata, is withheld first.
+    """
+    kept = list(cells)
+    while True:
+        ends = common_ends([cell.raw for cell in kept], min_count, allowed)
+        groupings = {cell.grouping for cell in kept}
+        if len(ends) > FEWEST_INTERVALS or len(groupings) == 1:
+            return kept, ends
+        fewest = {g: min(c.raw.n for c in kept if c.grouping == g) for g in groupings}
+        worst = min(groupings, key=lambda g: (-len(g), fewest[g], g))
+        kept = [cell for cell in kept if cell.grouping != worst]
 
 
 def _dimension(draft: Draft, key: Key, value: IntervalCounts) -> str:

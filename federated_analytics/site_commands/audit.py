@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import deque
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -21,10 +22,13 @@ def list_(
     last: Annotated[int, typer.Option(min=1, help="How many of the last lines.")] = 20,
 ) -> None:
     """List the last events, a line each."""
-    for line in list(_audit(config).lines())[-last:]:
-        what = line.get("code") or line.get("study_name") or ""
+    from federated_analytics.privacy.asked import shown
+
+    for line in deque(_audit(config).lines(), maxlen=last):
+        what = line.get("code" if line["decision"] == "refused" else "study_name") or ""
         who = line.get("analyst") or line.get("by") or "-"
-        print(f"{line['line']:>6}  {line['time']}  {line['decision']:<9}  {who}  {what}")
+        text = f"{line['line']:>6}  {line['time']}  {line['decision']:<9}  {who}  {what}"
+        print(" ".join(shown(text).splitlines()))
 
 
 @app.command(epilog="Example: federated-analytics site audit show site.toml 12")
@@ -42,7 +46,7 @@ def show(
         raise ConfigError(f"The audit has no line {number}.", where="NUMBER")
     print(json.dumps(found, indent=2))
     if "released" in found:
-        body = audit.released(found["released"]).read_bytes()
+        body = audit.read_released(str(found["released"]))
         release = unverified_reply(body).release if is_signed_reply(body) else body
         print(json.dumps(wire.to_plain(wire.decode_release(release)), indent=1))
 
@@ -61,16 +65,26 @@ def verify(config: ConfigFile) -> None:
 
 @app.command(epilog="Example: federated-analytics site audit export site.toml > audit.jsonl")
 def export(config: ConfigFile) -> None:
-    """Print every line, as JSON, for another system to keep."""
+    """Print every line that can be read, as it stands, for another system to keep."""
+    from federated_analytics.privacy.audit_lines import to_text
+
     for line in _audit(config).lines():
-        print(json.dumps(line, sort_keys=True))
+        print(to_text(line).decode(), end="")
 
 
 def _audit(config: Path) -> Audit:
     """Opened without the check against the ledger: what does not fit is to be shown."""
+    from federated_analytics.errors import ConfigError
     from federated_analytics.privacy.audit import Audit
     from federated_analytics.privacy.ledger import Ledger
     from federated_analytics.site_config import SiteConfig
 
     folder = SiteConfig.load(config).state
+    # A mistyped folder is not to be an empty audit, whole and in order.
+    if not any((folder / name).is_file() for name in ("audit.jsonl", "ledger.sqlite")):
+        raise ConfigError(
+            "The site's state folder holds no audit.",
+            where=f"{config.name}: site.state",
+            remedy="Give the site.toml of a site whose service has started.",
+        )
     return Audit(folder, Ledger.open(folder))
