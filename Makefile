@@ -1,8 +1,8 @@
-# make demo | test | bench | lint | clean | help. Needs Python 3.11 or later; nothing else.
+# make demo | test | attacks | bench | lint | clean | help. Needs Python 3.11 or later; nothing else.
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help install demo test bench lint clean
+.PHONY: help install demo test attacks bench lint clean
 
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -45,6 +45,10 @@ demo: $(STAMP)  ## Three hospitals, a real federation, one study: results/demo/r
 
 test: $(STAMP)  ## Run all tests.
 	@$(BIN)/python -m pytest -n 2 --dist loadgroup $(PYTEST_ARGS)
+
+attacks: $(STAMP)  ## Attack a site in every way that is known, and 5,000 random studies.
+	@FEDERATED_ANALYTICS_ATTACKS=$${FEDERATED_ANALYTICS_ATTACKS:-5000} \
+	  $(BIN)/python -m pytest -n 2 tests/attacks $(PYTEST_ARGS)
 
 bench: $(STAMP)  ## Measure against the baseline and the floor, and print the table.
 	@$(BIN)/python -m benchmarks $(BENCH_ARGS)
