@@ -114,8 +114,6 @@ class GuardedAnswer:
             synthetic=examined.synthetic,
             seconds=examined.seconds,
         )
-        for answered in self._populations.values():
-            self.state.ledger.keep_population(answered)
         return wire.encode_release(release)
 
     def _exact(self, examined: Examined, version: str) -> tuple[Answer, ...]:
@@ -125,17 +123,18 @@ class GuardedAnswer:
             name: f"{version}/{answered.population.persons}/{answered.population.fingerprint}"
             for name, answered in self._populations.items()
         }
-        past = {name: ledger.counts(place) for name, place in places.items()}
-        drafts = policy.drafts(examined.evidence, past)
-        for (population, whole), counts in counted_sets(drafts).items():
-            if population in places and not whole:
-                ledger.keep_counts(places[population], counts)
+        with ledger.exclusive():  # of two studies at once, the second sees what the first told
+            past = {name: ledger.counts(place) for name, place in places.items()}
+            drafts = policy.drafts(examined.evidence, past)
+            for (population, whole), counts in counted_sets(drafts).items():
+                if population in places and not whole:
+                    ledger.keep_counts(places[population], counts)
         return policy.disclose((), drafts)
 
     @property
     def _compares(self) -> bool:
         policy = self.site.policy
-        return policy.mode == "exact" and policy.overlap
+        return policy.mode == "exact" and (policy.overlap or policy.complementary)
 
     def _compare(
         self,
@@ -152,13 +151,16 @@ class GuardedAnswer:
         of = frozenset[str]().union(
             *(variables(q) for q in questions(self.study) if q.population == population.name)
         )
-        past = [*self.state.ledger.populations(), *self._populations.values()]
-        if too_similar(bitmap, of, past, self.site.policy.min_count) is not None:
-            raise TooSimilar(
-                "The population differs from one that was answered by too few persons.",
-                where=f"population {population.name}",
-            )
-        self._populations[population.name] = Answered(bitmap, of, "", self.study.digest)
+        answered = Answered(bitmap, of, "", self.study.digest)
+        ledger, policy = self.state.ledger, self.site.policy
+        with ledger.exclusive():  # of two studies at once, the second sees the first's
+            if policy.overlap and too_similar(bitmap, of, ledger.populations(), policy.min_count):
+                raise TooSimilar(
+                    "The population differs from one that was answered by too few persons.",
+                    where=f"population {population.name}",
+                )
+            ledger.keep_population(answered)
+        self._populations[population.name] = answered
 
     def _key(self, version: str) -> str:
         policy = self.site.policy.model_dump_json()

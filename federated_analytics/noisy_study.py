@@ -132,7 +132,7 @@ def _charged(
             already = spent(budget, before, now, analyst=asker.name, dataset=DATASET)
             require(budget, already, wanted)
 
-        ledger.charge(asker.request, wanted, allowed)
+        ledger.charge(f"{asker.request}/{version}", wanted, allowed)
     charges = [entry.charge for entry in ledger.charges()]
     left = remaining(budget, charges, now, analyst=asker.name, dataset=DATASET)
     return (policy.epsilon if anything else 0.0), epsilon_of(left.rho, policy.delta)

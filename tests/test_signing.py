@@ -198,6 +198,7 @@ def test_a_private_key_is_not_shown() -> None:
         KEY.public.text[:-2] + "é=",
         KEY.public.text.upper(),
     ],
+    ids=["nothing", "no bytes", "short", "a line end", "no prefix", "another letter", "upper case"],
 )
 def test_a_public_key_is_written_one_way(text: str) -> None:
     with pytest.raises(ConfigError, match="not a public key"):
