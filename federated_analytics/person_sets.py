@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from federated_analytics.aggregates.base import Aggregate
 from federated_analytics.aggregates.person_set import MISSING, Condition, Interval, PersonSet
 from federated_analytics.aggregates.table import Key, Table
+from federated_analytics.canonical import feature_key
 from federated_analytics.omop.strata import UNKNOWN, Stratum
 
 if TYPE_CHECKING:
@@ -48,9 +47,7 @@ def _dimension(name: str, features: Mapping[str, Feature]) -> str:
     feature = features.get(name)
     if feature is None:
         return name
-    definition: dict[str, Any] = feature.model_dump(mode="json", exclude={"name", "label"})
-    text = json.dumps(definition, sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return feature_key(feature)[:16]
 
 
 def _of_stratum(stratum: Stratum, level: str, features: Mapping[str, Feature]) -> Condition:

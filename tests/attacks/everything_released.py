@@ -1,0 +1,195 @@
+"""An attacker who reads many releases at once: every count a row of one linear programme.
+
+He knows the tables' definition, which levels there are, the study that he sent and what came
+back. The unknowns are the persons of each way to be (an atom): a level of each dimension, numbers
+cut at every edge that any question or answer names.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from scipy.optimize import linprog
+from scipy.sparse import csr_matrix, vstack
+
+from federated_analytics.aggregates.count import Count
+from federated_analytics.aggregates.interval_counts import IntervalCounts
+from federated_analytics.aggregates.moments import Moments
+from federated_analytics.messages import Disclosure
+from federated_analytics.study import Study
+
+MISSING = "Unknown"
+Interval = tuple[float, float]
+Level = str | Interval
+Condition = tuple[str, tuple[Level, ...]]
+"""A dimension, and the levels and intervals that a person may have in it."""
+
+
+@dataclass(frozen=True)
+class Known:
+    """A number of persons that meet all conditions; `least` = `most` where it is exact."""
+
+    of: tuple[Condition, ...]
+    least: float
+    most: float
+
+
+@dataclass
+class Attacker:
+    """What is known of a table whose numeric columns are `numbers`.
+
+    Args:
+        levels: of each text column, `MISSING` included.
+        grid: first edge and step of each numeric column's fine grid.
+    """
+
+    levels: Mapping[str, Sequence[str]]
+    grid: Mapping[str, tuple[float, float]]
+    known: list[Known] = field(default_factory=list)
+    dimensions: set[str] = field(default_factory=set)
+    cuts: dict[str, set[float]] = field(default_factory=dict)
+
+    def read(self, study: Study, disclosure: Disclosure) -> None:
+        """Adds all that a release tells."""
+        for answer in disclosure.answers:
+            query = study.analysis[answer.analysis]
+            self._asked(study, query)
+            for cell in answer.cells:
+                strata = [self._stratum(study, n, level) for n, level in cell.key.strata]
+                for persons, of in self._counts(query, cell.key, cell.value):
+                    self._add(Known((*strata, *of), persons, persons))
+
+    def _asked(self, study: Study, query: Any) -> None:
+        """Dimensions and edges stand in the question, whatever the answer is."""
+        for name in query.by:
+            definition = study.strata.get(name)
+            self.dimensions.add(definition.feature if definition else name)
+            if definition:
+                self._cut(definition.feature, definition.breaks)
+        for name in query.features:
+            self.dimensions.add(name)
+            self._cut(name, getattr(query, "edges", None) or ())
+
+    def _stratum(self, study: Study, name: str, level: str) -> Condition:
+        definition = study.strata.get(name)
+        if definition is None:
+            return name, (level,)
+        breaks = definition.breaks
+        if level == MISSING:
+            return definition.feature, (MISSING, (-math.inf, breaks[0]))
+        low = float(level.split()[0])
+        high = next((b for b in breaks if b > low), math.inf)
+        return definition.feature, ((low, high),)
+
+    def _counts(
+        self, query: Any, key: Any, value: Any
+    ) -> Iterator[tuple[int, tuple[Condition, ...]]]:
+        name = key.variable
+        anything: Condition = (name, ((-math.inf, math.inf),))
+        if isinstance(value, IntervalCounts):
+            first, step = self.grid[name]
+            for low, high, persons in value.intervals:
+                ends = first + low * step, first + high * step
+                yield persons, ((name, (ends,)),)
+            yield value.n, (anything,)
+        elif isinstance(value, Moments):
+            yield value.n, (anything,)
+        elif key.name == "missing":
+            yield value.persons, ((name, (MISSING,)),)
+        elif key.name == "bin":
+            i = int(key.level)
+            yield value.persons, ((name, ((query.edges[i], query.edges[i + 1]),)),)
+        elif key.name == "category":
+            yield value.persons, ((name, (key.level,)),)
+        elif isinstance(value, Count):
+            yield value.persons, ((anything,) if name in self.grid else ())
+
+    def _add(self, known: Known) -> None:
+        self.known.append(known)
+        for name, levels in known.of:
+            for level in levels:
+                if not isinstance(level, str):
+                    self._cut(name, level)
+
+    def _cut(self, name: str, edges: Iterable[float]) -> None:
+        self.cuts.setdefault(name, set()).update(e for e in edges if math.isfinite(e))
+
+    def divided(self) -> dict[str, list[Level]]:
+        """The levels of each dimension that was asked for, numbers cut at every edge."""
+        found: dict[str, list[Level]] = {}
+        for name in sorted(self.dimensions):
+            if name in self.levels:
+                found[name] = list(self.levels[name])
+            else:
+                ends = [-math.inf, *sorted(self.cuts.get(name, ())), math.inf]
+                found[name] = [MISSING, *itertools.pairwise(ends)]
+        return found
+
+    def programme(self) -> Programme:
+        return Programme(self.divided(), self.known)
+
+
+class Programme:
+    """The released counts as equations over atoms."""
+
+    def __init__(self, levels: Mapping[str, Sequence[Level]], known: Sequence[Known]) -> None:
+        self.levels = levels
+        self.shape = tuple(len(of) for of in levels.values())
+        told = {k.of: k for k in known}
+        self.rows = [self.row(k.of) for k in told.values()]
+        self.right = np.array([k.least for k in told.values()])
+
+    def row(self, of: Iterable[Condition]) -> csr_matrix:
+        """1 for each atom whose persons meet all conditions. Shape: [1, atoms]."""
+        mask = np.ones(self.shape, dtype=bool)
+        names = list(self.levels)
+        for name, allowed in of:
+            meets = np.array([_within(level, allowed) for level in self.levels[name]])
+            place = [1] * len(self.shape)
+            place[names.index(name)] = -1
+            mask = mask & meets.reshape(place)
+        return csr_matrix(mask.ravel()[None, :].astype(float))
+
+    def solved(self, cost: np.ndarray) -> tuple[float, np.ndarray] | None:
+        """The least of cost · persons over all tables with the released counts."""
+        equal = vstack(self.rows) if self.rows else None
+        found = linprog(cost, A_eq=equal, b_eq=self.right if self.rows else None, method="highs")
+        assert found.status in (0, 3), found.message
+        return (float(found.fun), found.x) if found.status == 0 else None
+
+    def pinned(self, groups: Sequence[tuple[Condition, ...]], k: int) -> list[Any]:
+        """The groups of which it is certain that they hold 1 to k - 1 persons.
+
+        A table where a group has nobody clears it; one table mostly clears many groups at once.
+        """
+        rows = {group: self.row(group) for group in groups}
+        left = list(groups)
+        while left:
+            solved = self.solved(np.asarray(sum(rows[g] for g in left).todense()).ravel())
+            assert solved is not None
+            cleared = {g for g in left if (rows[g] @ solved[1])[0] < 1 - 1e-6}
+            if not cleared:
+                break
+            left = [g for g in left if g not in cleared]
+        return [(g, ends) for g in left if _few(ends := self.interval(g), k)]
+
+    def interval(self, group: tuple[Condition, ...]) -> tuple[float, float]:
+        """The fewest and the most persons that a group can be of."""
+        cost = np.asarray(self.row(group).todense()).ravel()
+        low, high = self.solved(cost), self.solved(-cost)
+        return (low[0] if low else 0.0), (-high[0] if high else math.inf)
+
+
+def _few(ends: tuple[float, float], k: int) -> bool:
+    return ends[0] > 1 - 1e-6 and ends[1] < k - 1 + 1e-6
+
+
+def _within(level: Level, allowed: Sequence[Level]) -> bool:
+    if isinstance(level, str):
+        return level in allowed
+    return any(not isinstance(a, str) and a[0] <= level[0] and level[1] <= a[1] for a in allowed)
