@@ -25,18 +25,19 @@ from federated_analytics.study import Study
 
 MISSING = "Unknown"
 Interval = tuple[float, float]
+Numbers = np.ndarray[Any, Any]
 Level = str | Interval
+Levels = Mapping[str, Sequence[Level]]
 Condition = tuple[str, tuple[Level, ...]]
 """A dimension, and the levels and intervals that a person may have in it."""
 
 
 @dataclass(frozen=True)
 class Known:
-    """A number of persons that meet all conditions; `least` = `most` where it is exact."""
+    """A released number of persons, who meet all conditions."""
 
     of: tuple[Condition, ...]
-    least: float
-    most: float
+    persons: int
 
 
 @dataclass
@@ -62,7 +63,7 @@ class Attacker:
             for cell in answer.cells:
                 strata = [self._stratum(study, n, level) for n, level in cell.key.strata]
                 for persons, of in self._counts(query, cell.key, cell.value):
-                    self._add(Known((*strata, *of), persons, persons))
+                    self._add(Known((*strata, *of), persons))
 
     def _asked(self, study: Study, query: Any) -> None:
         """Dimensions and edges stand in the question, whatever the answer is."""
@@ -130,19 +131,16 @@ class Attacker:
                 found[name] = [MISSING, *itertools.pairwise(ends)]
         return found
 
-    def programme(self) -> Programme:
-        return Programme(self.divided(), self.known)
-
 
 class Programme:
     """The released counts as equations over atoms."""
 
-    def __init__(self, levels: Mapping[str, Sequence[Level]], known: Sequence[Known]) -> None:
+    def __init__(self, levels: Levels, known: Sequence[Known]) -> None:
         self.levels = levels
         self.shape = tuple(len(of) for of in levels.values())
         told = {k.of: k for k in known}
         self.rows = [self.row(k.of) for k in told.values()]
-        self.right = np.array([k.least for k in told.values()])
+        self.right = np.array([float(k.persons) for k in told.values()])
 
     def row(self, of: Iterable[Condition]) -> csr_matrix:
         """1 for each atom whose persons meet all conditions. Shape: [1, atoms]."""
@@ -155,38 +153,41 @@ class Programme:
             mask = mask & meets.reshape(place)
         return csr_matrix(mask.ravel()[None, :].astype(float))
 
-    def solved(self, cost: np.ndarray) -> tuple[float, np.ndarray] | None:
-        """The least of cost · persons over all tables with the released counts."""
-        equal = vstack(self.rows) if self.rows else None
-        found = linprog(cost, A_eq=equal, b_eq=self.right if self.rows else None, method="highs")
+    def solved(self, cost: Numbers) -> tuple[float, Numbers]:
+        """The least of cost · persons over all tables with the released counts, and a table."""
+        found = linprog(
+            cost,
+            A_eq=vstack(self.rows) if self.rows else None,
+            b_eq=self.right if self.rows else None,
+            method="highs",
+        )
         assert found.status in (0, 3), found.message
-        return (float(found.fun), found.x) if found.status == 0 else None
+        return (float(found.fun), found.x) if found.status == 0 else (-math.inf, cost)
 
-    def pinned(self, groups: Sequence[tuple[Condition, ...]], k: int) -> list[Any]:
-        """The groups of which it is certain that they hold 1 to k - 1 persons.
+    def pinned(
+        self, groups: Sequence[tuple[Condition, ...]], k: int
+    ) -> tuple[tuple[Condition, ...], Interval] | None:
+        """A group of which it is certain that it holds 1 to k - 1 persons, with its bounds.
 
         A table where a group has nobody clears it; one table mostly clears many groups at once.
         """
-        rows = {group: self.row(group) for group in groups}
-        left = list(groups)
+        left = {group: self.row(group) for group in groups}
         while left:
-            solved = self.solved(np.asarray(sum(rows[g] for g in left).todense()).ravel())
-            assert solved is not None
-            cleared = {g for g in left if (rows[g] @ solved[1])[0] < 1 - 1e-6}
-            if not cleared:
+            found = self.solved(np.asarray(sum(left.values()).todense()).ravel())
+            kept = {g: row for g, row in left.items() if (row @ found[1])[0] > 1 - 1e-6}
+            if len(kept) == len(left):
                 break
-            left = [g for g in left if g not in cleared]
-        return [(g, ends) for g in left if _few(ends := self.interval(g), k)]
+            left = kept
+        for group in left:
+            low, high = self.interval(group)
+            if low > 1 - 1e-6 and high < k - 1 + 1e-6:
+                return group, (low, high)
+        return None
 
-    def interval(self, group: tuple[Condition, ...]) -> tuple[float, float]:
+    def interval(self, group: tuple[Condition, ...]) -> Interval:
         """The fewest and the most persons that a group can be of."""
         cost = np.asarray(self.row(group).todense()).ravel()
-        low, high = self.solved(cost), self.solved(-cost)
-        return (low[0] if low else 0.0), (-high[0] if high else math.inf)
-
-
-def _few(ends: tuple[float, float], k: int) -> bool:
-    return ends[0] > 1 - 1e-6 and ends[1] < k - 1 + 1e-6
+        return self.solved(cost)[0], -self.solved(-cost)[0]
 
 
 def _within(level: Level, allowed: Sequence[Level]) -> bool:

@@ -23,11 +23,11 @@ from tests.sites import load
 # Runs with the bundle's rights: it knows the node config, that is, where the socket is.
 ATTACK = r"""
 import glob, json, os, socket, sys
-sys.path.insert(0, sys.argv[3])
+sys.path.insert(0, sys.argv[2])
 from federated_analytics.site_service.socket_client import ask
 from federated_analytics import wire
 from federated_analytics.messages import Request
-folder, secret = sys.argv[1], sys.argv[2]
+folder, secret = sys.argv[1], sys.stdin.read()  # of its own command line it knows
 found = []
 def look(text, where):
     if secret in text:
@@ -58,7 +58,7 @@ def send(body):
         return
     look(reply.decode("latin1"), "a reply")
     codes.append(len(reply))
-study = open(sys.argv[4]).read()
+study = open(sys.argv[3]).read()
 unsigned = wire.encode_request(Request(study, 1, "r", 9.0))
 http = b"GET / HTTP/1.1\r\n\r\n"
 for body in (b"", b"\0" * 100, b"\xff" * 9_000_000, unsigned, http, study.encode()):
@@ -111,8 +111,9 @@ def test_the_bundle_learns_nothing_but_a_refusal(folder: Path, database: str, ro
         script.write_text(ATTACK)
         script.chmod(0o644)
         done = subprocess.run(
-            [*user, sys.executable, str(script), str(folder / "a"), secret, str(root), str(study)],
+            [*user, sys.executable, str(script), str(folder / "a"), str(root), str(study)],
             cwd="/",
+            input=secret,
             env={"PATH": os.environ["PATH"]},
             capture_output=True,
             text=True,
