@@ -10,7 +10,7 @@ import time
 from contextlib import ExitStack
 from pathlib import Path
 
-from benchmarks import page
+from benchmarks import page, policy_cost
 from benchmarks.machine import describe
 from benchmarks.measure import Measured, measure
 from benchmarks.runs import ROOT
@@ -27,11 +27,13 @@ def main(arguments: list[str] | None = None) -> int:
     started = time.monotonic()
     command = "make bench" if arguments is None and len(sys.argv) == 1 else _command(arguments)
     measured: list[Measured] = []
+    costs: list[policy_cost.Cost] = []
     with ExitStack() as stack:
         clusters = [stack.enter_context(temporary_cluster()) for _ in range(SITES)]
         machine = describe(clusters[0].owner_url())
         for size in sizes:
             measured.append(measure(clusters, size, options.repeat, _say))
+            costs.append(policy_cost.measure(clusters[0], size, options.repeat, _say))
             text = page.page(
                 measured,
                 machine,
@@ -39,6 +41,7 @@ def main(arguments: list[str] | None = None) -> int:
                 repeat=options.repeat,
                 seconds=time.monotonic() - started,
                 load=os.getloadavg()[0],
+                policy=policy_cost.table(costs),
             )
             page.write(options.out, text)
     print(text)

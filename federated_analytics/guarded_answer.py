@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -91,7 +92,7 @@ class GuardedAnswer:
         return held
 
     def _made(self, request: Request, version: str) -> bytes:
-        site = self.site
+        site, started = self.site, time.monotonic()
         examined = site.examine(
             self.study, request.run, self.seconds, self._compare if self._compares else None
         )
@@ -112,7 +113,7 @@ class GuardedAnswer:
             version=__version__,
             database=examined.database,
             synthetic=examined.synthetic,
-            seconds=examined.seconds,
+            seconds=round(time.monotonic() - started, 3),
         )
         return wire.encode_release(release)
 

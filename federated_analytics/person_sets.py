@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 from typing import TYPE_CHECKING
 
 from federated_analytics.aggregates.base import Aggregate
@@ -25,11 +26,16 @@ def counted_with(
     """The persons of each count of an analysis, strata included."""
     by_name = {s.name: s for s in strata}
     features = {name: column.feature for name, column in frame.columns.items()}
+    dimensions = {name: _dimension(name, features) for name in features}
+
+    @cache
+    def of_stratum(name: str, level: str) -> Condition:
+        return _of_stratum(by_name[name], level, features)
 
     def counted(key: Key, aggregate: Aggregate) -> Iterable[tuple[int, PersonSet]]:
-        groups = [_of_stratum(by_name[name], level, features) for name, level in key.strata]
+        groups = [of_stratum(name, level) for name, level in key.strata]
         for persons, of in analysis.counted_sets(query, frame, key, aggregate):
-            named = [(_dimension(name, features), level) for name, level in of]
+            named = [(dimensions.get(name, name), level) for name, level in of]
             joined = _all_of([*groups, *named])
             if joined is not None:
                 yield persons, joined

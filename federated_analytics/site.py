@@ -159,16 +159,19 @@ class Site:
                 "The site's policy answers with noise, and a budget for it needs the site service.",
                 remedy="The site operator starts `federated-analytics site serve site.toml`.",
             )
+        started = time.monotonic()
         examined = self.examine(study, request.run, seconds)
+        answers = self.policy.disclose(examined.evidence)
         release = self.policy.release(
-            examined.evidence,
+            (),
+            answers=answers,
             site=self.name,
             study=study.digest,
             round=request.round,
             version=__version__,
             database=examined.database,
             synthetic=examined.synthetic,
-            seconds=examined.seconds,
+            seconds=round(time.monotonic() - started, 3),
         )
         return study.digest, release
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from federated_analytics.aggregates.interval_counts import IntervalCounts, common_ends
@@ -78,7 +78,7 @@ def _bins_to_withhold(
     """
     population, dimension = place
     conditions = set(_conditions(drafts[cell.draft], cell, dimension))
-    starts = [_of_interval(drafts[cell.draft], cell.key, cell.raw, e) for e in ends[:-1]]
+    starts = _of_intervals(drafts[cell.draft], cell.key, cell.raw, ends[:-1])
     lows = [next(iter(of))[1][0] for of in starts]
     bins: dict[int, list[tuple[int, int, Key]]] = defaultdict(list)
     for i, draft in enumerate(drafts):
@@ -129,16 +129,17 @@ def _fine_enough(
 
 def _dimension(draft: Draft, key: Key, value: IntervalCounts) -> str:
     """The dimension that the intervals of a cell divide."""
-    ((dimension, _),) = _of_interval(draft, key, value, 0)
+    (((dimension, _),),) = _of_intervals(draft, key, value, [0])
     return dimension
 
 
-def _of_interval(draft: Draft, key: Key, value: IntervalCounts, position: int) -> PersonSet:
-    """The condition that one interval of the grid is, strata left out."""
+def _of_intervals(
+    draft: Draft, key: Key, value: IntervalCounts, positions: Iterable[int]
+) -> list[PersonSet]:
+    """The conditions that intervals of the grid are, strata left out."""
     whole = Key((), key.variable, key.level, key.name)
-    one = IntervalCounts(((position, position + 1, 1),), value.bins)
-    ((_, of),) = draft.evidence.counted(whole, one)
-    return of
+    asked = IntervalCounts(tuple((i, i + 1, 1) for i in positions), value.bins)
+    return [of for _, of in draft.evidence.counted(whole, asked)]
 
 
 def _intervals(draft: Draft, key: Key) -> Iterator[tuple[str, Interval]]:
@@ -150,9 +151,7 @@ def _intervals(draft: Draft, key: Key) -> Iterator[tuple[str, Interval]]:
 
 def _positions(drafts: Sequence[Draft], cell: _Cell, edges: set[float]) -> set[int]:
     """The indices of the grid that lie on one of `edges`."""
-    found = set()
-    for i in range(cell.raw.bins):
-        ((_, interval),) = _of_interval(drafts[cell.draft], cell.key, cell.raw, i)
-        if interval[0] in edges:
-            found.add(i)
-    return found
+    draft, size = drafts[cell.draft], range(cell.raw.bins)
+    grid = _of_intervals(draft, cell.key, cell.raw, size)
+    lows = (interval[0] for ((_, interval),) in grid)
+    return {i for i, low in zip(size, lows, strict=True) if low in edges}

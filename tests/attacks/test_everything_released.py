@@ -11,7 +11,7 @@ from __future__ import annotations
 import itertools
 import os
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from federated_analytics.messages import Disclosure
 from federated_analytics.study import Study
 from tests.attacks.attacker import HEAD, K, ask, site, told
 from tests.attacks.everything_released import MISSING, Attacker, Condition, Levels, Programme
@@ -27,6 +28,8 @@ from tests.test_guarded_site import guarded
 
 STUDIES = int(os.environ.get("FEDERATED_ANALYTICS_ATTACKS", "100"))
 PARTS = 10
+SEEDS_THAT_TELL = (6, 8, 9)
+"""Of three questions that R2 lets through one by one, and that tell together."""
 PERSONS = 220
 TEXTS = {
     "ward": ["a", "b", "c", "d", MISSING],
@@ -69,10 +72,10 @@ def _edges(rng: random.Random, name: str) -> list[float]:
     return [low, *sorted(map(float, inner))]
 
 
-def random_study(rng: random.Random) -> str:
-    """1 to 3 analyses of one table, of any kind that counts persons."""
+def random_study(rng: random.Random, most: int = 3) -> str:
+    """1 to `most` analyses of one table, of any kind that counts persons."""
     blocks, strata = [], {}
-    for i in range(rng.randint(1, 3)):
+    for i in range(rng.randint(1, most)):
         kind = rng.choice(["counts", "frequencies", "histogram", "summary", "quantiles"])
         name = rng.choice(list(RANGES))
         lines = [f'[[analysis]]\nkind = "{kind}"']
@@ -158,13 +161,43 @@ def test_without_the_rules_many_are_found_out(url: str) -> None:
 
 @pytest.mark.parametrize("part", range(PARTS))
 def test_nobody_is_found_out_by_studies_in_a_row(part: int, url: str, tmp_path: Path) -> None:
-    """Three studies a site that remembers, and all of their answers together."""
+    """Three questions to a site that remembers, and all of its answers together."""
     for seed in range(part, max(PARTS, STUDIES // 10), PARTS):
         (folder := tmp_path / str(seed)).mkdir()
-        asked, one = guarded(folder, url), attacker()
-        texts = [random_study(random.Random(f"{seed}/{i}")) for i in range(3)]
-        for text in texts:
-            disclosure = asked.ask(text)
-            assert disclosure.refusal is None
-            one.read(Study.parse(text), disclosure)
-        assert not found_out(one), (seed, texts)
+        assert not by_three_studies(_remembering(folder, url), seed), seed
+
+
+def test_a_site_that_forgets_tells_by_three_studies(url: str, tmp_path: Path) -> None:
+    """The same questions, each of them harmless by itself, to a site without a state folder."""
+    on, off = 0, 0
+    for seed in SEEDS_THAT_TELL:
+        (folder := tmp_path / str(seed)).mkdir()
+        on += bool(by_three_studies(_remembering(folder, url), seed))
+        off += bool(by_three_studies(lambda text: ask(site(url, "flat"), text), seed))
+    of = f"of {len(SEEDS_THAT_TELL)}"
+    told("three random studies together", "small groups", f"in {on} {of}", f"in {off} {of}")
+    assert (on, off) == (0, len(SEEDS_THAT_TELL))
+
+
+def by_three_studies(send: Callable[[str], Disclosure], seed: int) -> str:
+    """Who is found out by three questions that follow from `seed`."""
+    one = attacker()
+    for i in range(3):
+        text = random_study(random.Random(f"{seed}/{i}"), most=1)
+        one.read(Study.parse(text), send(text))
+    return found_out(one)
+
+
+def _remembering(folder: Path, url: str) -> Callable[[str], Disclosure]:
+    """Asks a site with a ledger; an answer that takes long is fetched by the same envelope."""
+    asked = guarded(folder, url)
+
+    def send(text: str) -> Disclosure:
+        envelope = asked.signed(text)
+        disclosure = asked.send(envelope)
+        while disclosure.refusal is not None:
+            assert disclosure.refusal.code == "working", disclosure.refusal
+            disclosure = asked.send(envelope)
+        return disclosure
+
+    return send
