@@ -23,8 +23,13 @@ def outcomes(request: pytest.FixtureRequest) -> Iterator[None]:
 
 @pytest.hookimpl(trylast=True)
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    reports = [r for kind in ("passed", "failed") for r in terminalreporter.stats.get(kind, ())]
-    found = {tuple(value) for r in reports for name, value in r.user_properties if name == OUTCOME}
+    found = {
+        tuple(value)
+        for reports in terminalreporter.stats.values()
+        for report in reports
+        for name, value in getattr(report, "user_properties", ())
+        if name == OUTCOME
+    }
     if not found:
         return
     terminalreporter.section("attacks: the attacker's best estimate")

@@ -84,7 +84,16 @@ def test_a_process_that_was_not_seen_has_no_memory() -> None:
 
 def test_the_page_holds_every_table_and_how_to_make_it() -> None:
     machine = Machine(2, 24.0, "Linux", "3.11", "18.6", "flwr 1.41", "2026-01-02", 0.5)
-    text = page.page([measured()], machine, command="make bench", repeat=3, seconds=600, load=1.5)
+    text = page.page(
+        [measured()],
+        machine,
+        command="make bench",
+        repeat=3,
+        seconds=600,
+        load=1.5,
+        policy="| what the policy costs |",
+    )
+    assert "| what the policy costs |" in text
     for made in (table.aims, table.commands, table.site_work, table.phases, table.memory):
         assert made([measured()]) in text
     assert "`make bench` in 10 minutes" in text

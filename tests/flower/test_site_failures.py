@@ -64,7 +64,7 @@ def test_an_exceptions_own_text_never_leaves(
 def test_a_databases_own_text_never_leaves(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     import sqlalchemy as sa
 
-    def broken(connection: sa.Connection, *_: Any) -> None:
+    def broken(connection: sa.Connection, *_: Any, **__: Any) -> None:
         connection.execute(sa.text(f"SELECT '{SECRET}'::integer"))
 
     monkeypatch.setattr(execution, "evidence", broken)
