@@ -19,7 +19,16 @@ from federated_analytics.errors import (
     TooFewSites,
     WireError,
 )
-from federated_analytics.messages import Disclosure, Refusal, Request
+from federated_analytics.messages import Refusal, Request
+from federated_analytics.participation import (
+    ANSWERED,
+    FAILED,
+    NO_ANSWER,
+    REFUSED,
+    Participation,
+    noted,
+    site_name,
+)
 from federated_analytics.run_config import whole
 
 if TYPE_CHECKING:
@@ -27,7 +36,6 @@ if TYPE_CHECKING:
     from federated_analytics.study import Study
 
 DEFAULT_DEADLINE_SECONDS = 300
-ANSWERED, REFUSED, FAILED, NO_ANSWER = "answered", "refused", "failed", "no_answer"
 TRAVEL_SECONDS = 8.0
 """Of a deadline, what is left for the way: a SuperNode polls every 3 s and starts a process."""
 
@@ -65,26 +73,6 @@ class Event:
     total: int
     elapsed_seconds: float
     message: str
-
-
-@dataclass(frozen=True)
-class Participation:
-    """What became of one site.
-
-    Fields:
-        disclosure: what it released; None where it did not
-        refusal: why not; None where it did
-        note: what a reader of its numbers must know, such as a database shared with another
-    """
-
-    site: str
-    status: str
-    seconds: float
-    bytes_sent: int
-    bytes_received: int
-    disclosure: Disclosure | None = None
-    refusal: Refusal | None = None
-    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -150,7 +138,7 @@ def run_study(
     )
     outcome = Outcome(
         study=study,
-        participation=_noted(participation),
+        participation=noted(participation),
         min_sites=_quorum(participation, terms),
         rounds=1,
         started=started_at,
@@ -223,9 +211,9 @@ def _received(study: Study, reply: Reply, sent: int, seconds: float) -> Particip
             raise WireError("The site answered another study.")
     except FederatedAnalyticsError as error:
         refusal = Refusal(error.code, "", error.message, error.remedy)
-        name, size = _name("", reply.address), len(reply.body or b"")
+        name, size = site_name("", reply.address), len(reply.body or b"")
         return Participation(name, FAILED, seconds, sent, size, refusal=refusal)
-    name = _name(disclosure.site, reply.address)
+    name = site_name(disclosure.site, reply.address)
     if disclosure.refusal is not None:
         refusal = disclosure.refusal
         return Participation(name, REFUSED, seconds, sent, len(reply.body), refusal=refusal)
@@ -250,44 +238,7 @@ def _silent(address: str, sent: int, seconds: float) -> Participation:
         "The site did not answer before the deadline.",
         "Raise deadline-seconds, or ask the site whether its SuperNode and database run.",
     )
-    return Participation(_name("", address), NO_ANSWER, seconds, sent, 0, refusal=refusal)
-
-
-def _name(own: str, address: str) -> str:
-    """The site's own name, cut and cleaned; or one made of its address."""
-    clean = "".join(c for c in own if c.isprintable())[:60].strip()
-    if clean and clean.lower() not in ("pooled", "na"):
-        return clean
-    tail = address[-6:] if address.isdecimal() else address
-    return f"site-{tail}"[:60]
-
-
-def _noted(found: Sequence[Participation]) -> tuple[Participation, ...]:
-    """Unique names, and a note where two sites read one database."""
-    noted: list[Participation] = []
-    names: dict[str, int] = {}
-    databases: dict[str, str] = {}
-    for p in found:
-        names[p.site] = names.get(p.site, 0) + 1
-        name = p.site if names[p.site] == 1 else f"{p.site} ({names[p.site]})"
-        note = ""
-        if p.disclosure is not None and p.disclosure.database:
-            first = databases.setdefault(p.disclosure.database, name)
-            if first != name:
-                note = f"reads the same database as {first}: its persons are counted twice"
-        noted.append(
-            Participation(
-                name,
-                p.status,
-                p.seconds,
-                p.bytes_sent,
-                p.bytes_received,
-                p.disclosure,
-                p.refusal,
-                note,
-            )
-        )
-    return tuple(noted)
+    return Participation(site_name("", address), NO_ANSWER, seconds, sent, 0, refusal=refusal)
 
 
 def _quorum(found: Sequence[Participation], terms: Terms) -> int:

@@ -10,10 +10,17 @@ from federated_analytics import __version__
 from federated_analytics.aggregates.base import Aggregate
 from federated_analytics.aggregates.table import Key, merge_tables
 from federated_analytics.analyses.base import Context, Estimate, Merged, Query, analyses
-from federated_analytics.federation import Outcome, Participation
+from federated_analytics.federation import Outcome
 from federated_analytics.messages import Answer, Terms, Withheld
 from federated_analytics.omop.strata import SITE
 from federated_analytics.report.result import Result, Row, pair
+from federated_analytics.site_rows import (
+    answers_of,
+    participation_rows,
+    shows_own,
+    suppression_rows,
+    terms_of,
+)
 
 if TYPE_CHECKING:
     from federated_analytics.omop.features import Feature
@@ -21,12 +28,6 @@ if TYPE_CHECKING:
 POOLED = "pooled"
 NOWHERE = Key((), "", "", "")
 """The place of a withheld cell that its site does not tell."""
-REASONS = {
-    "R1": "rests on fewer than {k} persons",
-    "R2": "another number that is withheld would follow from it",
-    "R3": "one person makes up most of the sum",
-    "R4": "its groups are too small for intervals that they can share",
-}
 
 
 def result_of(outcome: Outcome) -> Result:
@@ -40,9 +41,9 @@ def result_of(outcome: Outcome) -> Result:
     participation, suppression = len(settings) + 1, len(settings) + 2
     by_site = any(SITE in query.by for query in outcome.study.analysis)
     for p in outcome.participation:
-        rows += _participation(p, participation, by_site)
+        rows += participation_rows(p, participation, by_site)
     settings[participation] = _settings(outcome, "participation")
-    rows += [row for p in outcome.answered for row in _suppression(outcome, p, suppression)]
+    rows += [row for p in outcome.answered for row in suppression_rows(outcome, p, suppression)]
     settings[suppression] = _settings(outcome, "suppression")
     return Result(tuple(rows), settings, outcome.study.to_toml())
 
@@ -53,11 +54,11 @@ def _analysis_rows(outcome: Outcome, position: int, query: Query, result_id: int
         answers = {
             p.site: answer
             for p in outcome.answered
-            for answer in _answers(p)
+            for answer in answers_of(p)
             if (answer.analysis, answer.population) == (position, population.name)
             and answer.refusal is None
         }
-        shown = {p.site for p in outcome.answered if p.disclosure and _per_site(p)}
+        shown = {p.site for p in outcome.answered if p.disclosure and shows_own(p)}
         features = outcome.study.features_of(query, population)
         context = _context(features, answers.values(), pooled=True)
         place = (result_id, population.name)
@@ -73,23 +74,8 @@ def _analysis_rows(outcome: Outcome, position: int, query: Query, result_id: int
     return rows
 
 
-def _answers(p: Participation) -> tuple[Answer, ...]:
-    return p.disclosure.answers if p.disclosure else ()
-
-
-def _per_site(p: Participation) -> bool:
-    return bool(p.disclosure and p.disclosure.terms and p.disclosure.terms.per_site)
-
-
-def _terms(outcome: Outcome, site: str) -> Terms | None:
-    for p in outcome.answered:
-        if p.site == site and p.disclosure:
-            return p.disclosure.terms
-    return None
-
-
 def _keeps_zeros(outcome: Outcome, site: str) -> bool:
-    terms = _terms(outcome, site)
+    terms = terms_of(outcome, site)
     return terms is not None and terms.zero_is_sensitive
 
 
@@ -271,94 +257,3 @@ def _flwr_version() -> str:
         return version("flwr")
     except PackageNotFoundError:
         return ""
-
-
-def _participation(p: Participation, result_id: int, by_site: bool) -> list[Row]:
-    refusal = p.refusal
-    part = [a for a in _answers(p) if a.refusal is not None]
-    if refusal is None and part:
-        refusal = part[0].refusal
-    notes = [p.note] if p.note else []
-    if part:
-        notes.append(f"{len(part)} of {len(_answers(p))} analyses refused")
-    if by_site and p.disclosure is not None and not _per_site(p):
-        notes.append("its policy does not let its own numbers be shown (per_site)")
-    estimates: list[tuple[str, str, str]] = [
-        ("status", "character", p.status),
-        ("code", "character", refusal.code if refusal else ""),
-        ("message", "character", _sentence(refusal.where, refusal.message) if refusal else ""),
-        ("remedy", "character", refusal.remedy if refusal else ""),
-        ("seconds", "numeric", f"{p.seconds:.2f}"),
-        ("site_seconds", "numeric", f"{p.disclosure.seconds:.3f}" if p.disclosure else ""),
-        ("bytes_sent", "integer", str(p.bytes_sent)),
-        ("bytes_received", "integer", str(p.bytes_received)),
-        ("version", "character", p.disclosure.version if p.disclosure else ""),
-        ("epsilon_charged", "numeric", _epsilon(p, "charged")),
-        ("epsilon_remaining", "numeric", _epsilon(p, "remaining")),
-        ("note", "character", "; ".join(notes)),
-    ]
-    return [
-        _plain(result_id, p.site, "participation", None, name, kind, value)
-        for name, kind, value in estimates
-        if value
-    ]
-
-
-def _epsilon(p: Participation, which: str) -> str:
-    terms = p.disclosure.terms if p.disclosure else None
-    if terms is None or terms.mode != "dp":
-        return ""
-    return f"{getattr(p.disclosure, which):.4g}"
-
-
-def _sentence(where: str, message: str) -> str:
-    return f"{where}: {message}" if where else message
-
-
-def _suppression(outcome: Outcome, p: Participation, result_id: int) -> list[Row]:
-    """How many cells a site kept back, by analysis, population, feature and rule."""
-    counts: dict[tuple[str, str, str, str], int] = {}
-    for answer in _answers(p):
-        kind = outcome.study.analysis[answer.analysis].kind
-        for place in answer.withheld:
-            variable = place.key.variable or "other"
-            key = (kind, answer.population, variable, place.rule)
-            counts[key] = counts.get(key, 0) + 1
-    rows = []
-    for (kind, population, variable, rule), count in sorted(counts.items()):
-        terms = _terms(outcome, p.site)
-        reason = REASONS.get(rule, rule).format(k=terms.min_count if terms else 1)
-        additional = pair(["rule", "analysis", "population"], [rule, kind, population])
-        for name, type_, value in (
-            ("count_suppressed", "integer", str(count)),
-            ("reason", "character", reason),
-        ):
-            rows.append(_plain(result_id, p.site, variable, None, name, type_, value, additional))
-    return rows
-
-
-def _plain(
-    result_id: int,
-    cdm_name: str,
-    variable: str,
-    level: str | None,
-    name: str,
-    kind: str,
-    value: str,
-    additional: tuple[str, str] = ("overall", "overall"),
-) -> Row:
-    return Row(
-        result_id=result_id,
-        cdm_name=cdm_name,
-        group_name="overall",
-        group_level="overall",
-        strata_name="overall",
-        strata_level="overall",
-        variable_name=variable,
-        variable_level=level,
-        estimate_name=name,
-        estimate_type=kind,
-        estimate_value=value,
-        additional_name=additional[0],
-        additional_level=additional[1],
-    )

@@ -16,15 +16,14 @@ from typing import TYPE_CHECKING, Any
 
 import tomli_w
 
+from federated_analytics.connections import NoSuperLink, connection
 from federated_analytics.errors import (
-    ConfigError,
     FederatedAnalyticsError,
     FederationError,
     WireError,
-    did_you_mean,
 )
 from federated_analytics.federation import Event
-from federated_analytics.local.program import program, with_own_programs
+from federated_analytics.local.program import program
 from federated_analytics.payload import from_lines, is_payload
 from federated_analytics.progress import event_of
 
@@ -46,12 +45,6 @@ class RunFailed(FederationError):
     """A run that ended without a result."""
 
     code = "run_failed"
-
-
-class NoSuperLink(ConfigError):
-    """A connection that Flower's config.toml does not have, or that nothing answers."""
-
-    code = "no_superlink"
 
 
 @dataclass
@@ -160,7 +153,7 @@ def _run(
     show: Callable[[str], None],
 ) -> str:
     """Run the app with a run-config and bring back what its ServerApp returns."""
-    with _app() as app, _connection(superlink, root_certificates) as (name, environment):
+    with _app() as app, connection(superlink, root_certificates) as (name, environment):
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / "run-config.toml"
             file.write_text(tomli_w.dumps(config), encoding="utf-8")
@@ -281,52 +274,3 @@ def _app() -> Iterator[Path]:
         else:
             shutil.copytree(package / "app", app, dirs_exist_ok=True)
         yield app
-
-
-@contextmanager
-def _connection(
-    superlink: str, root_certificates: str | Path | None
-) -> Iterator[tuple[str, dict[str, str]]]:
-    """The connection's name and the environment in which Flower knows it."""
-    import os
-
-    plain = {"PYTHONUNBUFFERED": "1", "NO_COLOR": "1", "COLUMNS": "200"}
-    environment = with_own_programs({**os.environ, **plain})
-    if ":" not in superlink:
-        _must_exist(superlink, environment)
-        yield superlink, environment
-        return
-    with tempfile.TemporaryDirectory() as home:
-        settings: dict[str, object] = {"address": superlink, "insecure": True}
-        if root_certificates is not None:
-            path = str(Path(root_certificates).resolve())
-            settings = {"address": superlink, "root-certificates": path}
-        write_connections(Path(home), {"here": settings})
-        yield "here", environment | {"FLWR_HOME": home}
-
-
-def write_connections(home: Path, connections: dict[str, dict[str, object]]) -> None:
-    """Flower's config.toml with these connections, the first the default."""
-    home.mkdir(parents=True, exist_ok=True)
-    table: dict[str, object] = {"default": next(iter(connections)), **connections}
-    (home / "config.toml").write_text(tomli_w.dumps({"superlink": table}), encoding="utf-8")
-
-
-def _must_exist(name: str, environment: dict[str, str]) -> None:
-    import tomllib
-
-    home = Path(environment.get("FLWR_HOME") or Path.home() / ".flwr")
-    known: list[str] = []
-    try:
-        data = tomllib.loads((home / "config.toml").read_text(encoding="utf-8"))
-        known = [k for k, v in data.get("superlink", {}).items() if isinstance(v, dict)]
-    except (OSError, tomllib.TOMLDecodeError):
-        known = []
-    if name not in known:
-        raise NoSuperLink(
-            f"Flower's config.toml has no connection {name!r}.",
-            where=str(home / "config.toml"),
-            remedy=did_you_mean(name, known)
-            or (f"It has: {', '.join(known)}." if known else "")
-            or f"Write [superlink.{name}] with address and insecure = true, or give HOST:PORT.",
-        )

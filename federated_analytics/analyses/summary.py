@@ -11,7 +11,12 @@ import sqlalchemy as sa
 from federated_analytics.aggregates.base import Aggregate
 from federated_analytics.aggregates.count import Count
 from federated_analytics.aggregates.moments import Moments, two_sum
-from federated_analytics.aggregates.person_set import ANY_VALUE, MISSING, PersonSet
+from federated_analytics.aggregates.person_set import (
+    ANY_VALUE,
+    MISSING,
+    OTHER_WHOLE,
+    PersonSet,
+)
 from federated_analytics.aggregates.records import Records
 from federated_analytics.aggregates.table import Key, Strata, Table
 from federated_analytics.analyses.base import (
@@ -97,6 +102,10 @@ class Summary(Analysis):
     ) -> Iterable[tuple[int, PersonSet]]:
         level = MISSING if key.name == "missing" else ANY_VALUE
         yield aggregate.support[0], frozenset({(key.variable, level)})
+        if key.name == "moments":
+            # Sums follow from other sums alone, whoever tells of how many persons they are.
+            sums = (f"{OTHER_WHOLE}sums of {key.variable}", "Yes")
+            yield aggregate.support[0], frozenset({sums})
 
     def public_cells(self, query: SummaryQuery, frame: Frame) -> Mapping[Key, type[Aggregate]]:
         moments = {Key((), name, "", "moments"): Moments for name in query.features}

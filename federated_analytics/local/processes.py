@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from federated_analytics.connections import write_connections
 from federated_analytics.local.program import (
     Process,
     ProcessFailed,
@@ -17,7 +18,6 @@ from federated_analytics.local.program import (
     program,
     with_own_programs,
 )
-from federated_analytics.submit import write_connections
 
 __all__ = ["LocalFederation", "Process", "ProcessFailed", "local_federation", "program"]
 

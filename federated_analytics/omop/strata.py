@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 SITE = "site"
 INDEX_YEAR = "index_year"
 UNKNOWN = "Unknown"
+_NAN: sa.ColumnElement[float] = sa.literal_column("'NaN'::double precision")
+"""Not a parameter: written into a text, it would be a column's name."""
 DEFAULT_AGE_BREAKS = (0.0, 20.0, 40.0, 60.0, 80.0)
 
 
@@ -78,7 +80,7 @@ class Stratum:
                 for low, label in zip(reversed(self.breaks), reversed(self.levels()), strict=True)
             ]
             return sa.case(
-                (value.is_(None), UNKNOWN), (value == float("nan"), UNKNOWN), *cases, else_=UNKNOWN
+                (value.is_(None), UNKNOWN), (value == _NAN, UNKNOWN), *cases, else_=UNKNOWN
             )
         if isinstance(value.type, sa.Boolean):
             return sa.case(

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import combinations
 
-from federated_analytics.aggregates.table import Cell, Key
+from federated_analytics.aggregates.table import Cell, Key, Strata
 from federated_analytics.messages import Withheld
 from federated_analytics.privacy.draft import Withholding
 
 NOWHERE = Key((), "", "", "")
+_Place = tuple[frozenset[tuple[str, str]], str, str, str]
 
 
 def withheld_places(
@@ -20,12 +22,29 @@ def withheld_places(
     it is withheld; its place is then told without it.
     """
     known = public | {text for cell in cells for text in _texts(cell.key)}
+    small = {_place(key, key.strata) for key, why in withheld.items() if why.below}
     return tuple(
-        Withheld(
-            key if all(text in known for text in _texts(key)) else NOWHERE, why.rule, why.below
-        )
+        Withheld(NOWHERE, why.rule)
+        if _is_within(key, small) or not all(text in known for text in _texts(key))
+        else Withheld(key, why.rule, why.below)
         for key, why in sorted(withheld.items(), key=lambda item: item[0])
     )
+
+
+def _is_within(key: Key, small: set[_Place]) -> bool:
+    """Whether a cell lies in a wider one that is said to be small.
+
+    Four named cells within one of 1 to 4 persons would each be known to be one person.
+    """
+    return any(
+        _place(key, tuple(part)) in small
+        for size in range(len(key.strata))
+        for part in combinations(key.strata, size)
+    )
+
+
+def _place(key: Key, strata: Strata) -> _Place:
+    return frozenset(strata), key.variable, key.level, key.name
 
 
 def _texts(key: Key) -> list[str]:

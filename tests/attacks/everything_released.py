@@ -20,7 +20,9 @@ from scipy.sparse import csr_matrix, vstack
 from federated_analytics.aggregates.count import Count
 from federated_analytics.aggregates.interval_counts import IntervalCounts
 from federated_analytics.aggregates.moments import Moments
+from federated_analytics.aggregates.table import Key
 from federated_analytics.messages import Disclosure
+from federated_analytics.omop.strata import Stratum
 from federated_analytics.study import Study
 
 MISSING = "Unknown"
@@ -64,6 +66,37 @@ class Attacker:
                 strata = [self._stratum(study, n, level) for n, level in cell.key.strata]
                 for persons, of in self._counts(query, cell.key, cell.value):
                     self._add(Known((*strata, *of), persons))
+            keys = [c.key for c in answer.cells] + [w.key for w in answer.withheld]
+            if all(key.variable for key in keys):
+                self._empty(study, query, keys)
+
+    def _empty(self, study: Study, query: Any, keys: Sequence[Key]) -> None:
+        """A group that an answer names neither as released nor as withheld has nobody."""
+        tables: dict[tuple[Any, ...], set[tuple[str, ...]]] = {}
+        for key in keys:
+            names = tuple(name for name, _ in key.strata)
+            places = tables.setdefault((names, key.variable, key.name), set())
+            places.add((*(level for _, level in key.strata), key.level))
+        for (names, variable, name), places in tables.items():
+            if name not in ("persons", "category", "bin"):
+                continue
+            inner = [""]
+            if name == "category":
+                inner = list(self.levels[variable])
+            elif name == "bin":
+                inner = [str(i) for i in range(len(query.edges) - 1)]
+            levels = [self._levels(study, stratum) for stratum in names]
+            for place in set(itertools.product(*levels, inner)) - places:
+                strata = [self._stratum(study, n, v) for n, v in zip(names, place, strict=False)]
+                key = Key((), variable, place[-1], name)
+                for _, of in self._counts(query, key, Count(0)):
+                    self._add(Known((*strata, *of), 0))
+
+    def _levels(self, study: Study, name: str) -> list[str]:
+        definition = study.strata.get(name)
+        if definition is None:
+            return list(self.levels[name])
+        return [*Stratum(name, definition.feature, definition.breaks).levels(), MISSING]
 
     def _asked(self, study: Study, query: Any) -> None:
         """Dimensions and edges stand in the question, whatever the answer is."""
@@ -174,13 +207,13 @@ class Programme:
         left = {group: self.row(group) for group in groups}
         while left:
             found = self.solved(np.asarray(sum(left.values()).todense()).ravel())
-            kept = {g: row for g, row in left.items() if (row @ found[1])[0] > 1 - 1e-6}
+            kept = {g: row for g, row in left.items() if (row @ found[1])[0] > 1e-6}
             if len(kept) == len(left):
                 break
             left = kept
         for group in left:
             low, high = self.interval(group)
-            if low > 1 - 1e-6 and high < k - 1 + 1e-6:
+            if low > 1e-6 and high < k - 1e-6:  # persons are whole
                 return group, (low, high)
         return None
 

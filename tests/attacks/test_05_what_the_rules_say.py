@@ -70,9 +70,6 @@ def _row(strata: tuple[tuple[str, str], ...]) -> np.ndarray:
     return np.array([float(of.get("old", o) == o and of.get("group", g) == g) for o, g in cells])
 
 
-@pytest.mark.xfail(
-    strict=True, reason="small groups of a small group are named, each with at least one person"
-)
 def test_the_words_of_the_rules_count_nobody(url: str) -> None:
     low, high = estimate(ask(site(url, "flat"), STUDY), words=True)
     told("5 by the words of the rules", 1, f"{low:.0f} to {high:.0f}", "1 to 1")

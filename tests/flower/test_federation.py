@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from federated_analytics.connections import NoSuperLink
 from federated_analytics.databases.postgres import Cluster
 from federated_analytics.federation import Event
 from federated_analytics.local.processes import (
@@ -23,7 +24,7 @@ from federated_analytics.local.program import program
 from federated_analytics.report.result import Result
 from federated_analytics.running import run
 from federated_analytics.study import Study
-from federated_analytics.submit import NoSuperLink, RunFailed, submit
+from federated_analytics.submit import RunFailed, submit
 from tests.flower.conftest import NAMES, Flwr, flwr_run
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("flower")]
