@@ -16,12 +16,14 @@ class Request:
         round: 1 for the first
         run: identifies the run; salts the database's fingerprint
         seconds: how long the site may work on it
+        kind: what `study` holds: a "study", the asks of "fedmed", or a step of "flame"
     """
 
     study: str
     round: int
     run: str
     seconds: float
+    kind: str = "study"
 
 
 @dataclass(frozen=True)

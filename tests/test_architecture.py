@@ -14,6 +14,7 @@ ROOT = Path(federated_analytics.__file__).parent
 # A module may import from its own layer's packages listed first, and from any layer below.
 LAYERS = [
     {"cli", "client_app", "server_app"},
+    {"fedmed", "flame"},
     {"site_commands", "key_commands"},
     {
         "running",
@@ -39,7 +40,7 @@ LAYERS = [
         "site_rows",
         "payload",
     },
-    {"execution", "person_sets", "public_domain", "site_service"},
+    {"execution", "person_sets", "public_domain", "secure_aggregation", "site_service"},
     {"study", "study_errors", "run_config", "wire", "canonical", "signing", "site_config"},
     {"analyses", "privacy", "report"},
     {"messages"},
