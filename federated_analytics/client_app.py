@@ -14,7 +14,7 @@ app = ClientApp()
 def query(message: Message, context: Context) -> Message:
     """Answer one round of a study. Nothing is raised: an exception's text would travel."""
     # Imported here: a SuperNode starts this process for each message.
-    from federated_analytics.site import answer
+    from federated_analytics.desk import answer
 
     record = message.content.config_records.get(REQUEST)
     body = record.get(BODY) if record is not None else None

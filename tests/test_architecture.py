@@ -14,6 +14,7 @@ ROOT = Path(federated_analytics.__file__).parent
 # A module may import from its own layer's packages listed first, and from any layer below.
 LAYERS = [
     {"cli", "client_app", "server_app"},
+    {"desk"},
     {"fedmed", "flame"},
     {"site_commands", "key_commands"},
     {

@@ -76,6 +76,23 @@ def test_the_demo_writes_its_result_and_leaves_nothing_running(state: Path, tmp_
     assert len(numbers[0]) > 20
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
+def test_the_guarded_demo_waits_for_approval_and_states_its_budget(
+    state: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "guarded"
+    process = demo(state, out, "--guarded")
+    printed, _ = process.communicate(timeout=290)
+    assert process.returncode == 0, printed
+    for said in ("waiting for approval", "3 of 3 sites answered", "is stopped"):
+        assert said in printed.lower(), printed
+    assert not servers(state)
+    rows = [r for r in Result.load(out / "result.csv").rows if r.estimate_name == "epsilon_charged"]
+    assert {r.cdm_name for r in rows} == {"hospital-c"}
+    assert 0 < float(rows[0].estimate_value) <= 2.0
+    assert "ε" in (out / "report.html").read_text(encoding="utf-8")
+
+
 @pytest.mark.parametrize("after", ["PostgreSQL on", "asking"])
 @pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
 def test_an_interrupted_demo_leaves_nothing_running(
