@@ -34,7 +34,8 @@ from federated_analytics.analyses.base import (
     strata_of,
 )
 from federated_analytics.analyses.confidence import count_interval, mean_interval
-from federated_analytics.omop.frame import FINITE, Frame, FrameColumn, NotFinite
+from federated_analytics.omop.domain_features import FINITE
+from federated_analytics.omop.frame import Frame, FrameColumn, NotFinite
 from federated_analytics.omop.tables import Statement
 
 CONFIDENCE = 0.95

@@ -7,22 +7,14 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import array
 
 from federated_analytics.omop.cohort import age
-from federated_analytics.omop.concept_set import ConceptSet, members
+from federated_analytics.omop.domain_features import FINITE, domain_features, has_value
 from federated_analytics.omop.strata import Stratum
 from federated_analytics.omop.tables import Cdm, Statement
 
 if TYPE_CHECKING:
     from federated_analytics.omop.features import Feature
-
-
-FINITE = (-1e140, 1e140)
-"""Numbers whose squares can be summed: NaN sorts above them in PostgreSQL, the infinities outside.
-
-Anything beyond is read as missing: it cannot be a measurement, and would overflow the variance.
-"""
 
 
 class NotFinite(Exception):
@@ -141,15 +133,15 @@ def frame_query(
             values[feature.name] = (value, None)
     for domain in sorted({f.domain for f in features} - {"person"}):
         asked = [f for f in features if f.domain == domain]
-        found = _domain_features(cdm, domain, asked, persons if indexed else None)
+        found = domain_features(cdm, domain, asked, persons if indexed else None)
         joined = joined.outerjoin(found, found.c.person_id == persons.c.person_id)
         for i, feature in enumerate(asked):
             value = found.c[f"v{i}"]
-            if not _has_value(feature):
+            if not has_value(feature):
                 nothing = sa.false() if feature.type == "boolean" else sa.literal_column("0")
                 value = sa.func.coalesce(value, nothing)
             values[feature.name] = (value, sa.func.coalesce(found.c[f"n{i}"], 0))
-    query = _select(persons, joined, values, features, strata)
+    query = _select(persons, joined, values, features, strata, dated=indexed)
     return FrameQuery(query, tuple(features), tuple(strata), cdm, attrition)
 
 
@@ -159,12 +151,12 @@ def _select(
     values: Mapping[str, tuple[sa.ColumnElement[Any], sa.ColumnElement[Any] | None]],
     features: Sequence[Feature],
     strata: Sequence[Stratum],
+    *,
+    dated: bool,
 ) -> Statement:
-    columns: list[sa.ColumnElement[Any]] = [
-        persons.c.person_id,
-        persons.c.index_date,
-        persons.c.end_date,
-    ]
+    columns: list[sa.ColumnElement[Any]] = [persons.c.person_id]
+    if dated:  # of everyone, PostgreSQL then need not look up when observation ended
+        columns += [persons.c.index_date, persons.c.end_date]
     for i, stratum in enumerate(strata):
         value = values[stratum.feature][0] if stratum.feature else None
         columns.append(stratum.expression(value, persons.c.index_date).label(f"s{i}"))
@@ -249,152 +241,3 @@ def _person_value(
     )
     unnamed = sa.case((column != 0, sa.func.concat("Concept ", column)))
     return sa.func.coalesce(concept.c.concept_name, unnamed), joined
-
-
-def _domain_features(
-    cdm: Cdm, domain: str, features: Sequence[Feature], persons: sa.FromClause | None
-) -> sa.Subquery:
-    """One pass over a domain's table: person_id and, for each feature, value v and records n.
-
-    `persons` gives the index dates; None where windows do not apply.
-    """
-    if domain == "death":
-        return _death(cdm, features, persons)
-    sources = list(dict.fromkeys(_source(f) for f in features))
-    record = _records(cdm, domain, sources, persons)
-    columns: list[sa.ColumnElement[Any]] = []
-    for i, feature in enumerate(features):
-        usable = sa.and_(
-            record.c.source == sources.index(_source(feature)),
-            *_window(feature, record),
-            *_plausible(feature, record),
-        )
-        columns.append(_one_value(feature, record, usable).label(f"v{i}"))
-        columns.append(sa.func.count().filter(usable).label(f"n{i}"))
-    return (
-        sa.select(record.c.person_id, *columns)
-        .group_by(record.c.person_id)
-        .subquery(f"{domain}_feature")
-    )
-
-
-@dataclass(frozen=True)
-class _Source:
-    """Where a feature's records come from: features that share it share the work."""
-
-    concepts: ConceptSet
-    unit_concept_id: int | None
-    units: tuple[tuple[int, float, float], ...]
-
-
-def _source(feature: Feature) -> _Source:
-    concepts = ConceptSet(tuple(c.id for c in feature.concepts), (), feature.descendants)
-    if not _has_value(feature):
-        return _Source(concepts, None, ())
-    units = tuple((u.unit_concept_id, u.factor, u.offset) for u in feature.units)
-    return _Source(concepts, feature.unit_concept_id, units)
-
-
-def _has_value(feature: Feature) -> bool:
-    return feature.aggregation not in ("any", "count")
-
-
-def _records(
-    cdm: Cdm, domain: str, sources: Sequence[_Source], persons: sa.FromClause | None
-) -> sa.Subquery:
-    """A domain's records of all sources: person, date, source, and value in the source's unit.
-
-    OFFSET 0 keeps the planner from copying the value's expression into each place that reads
-    it: PostgreSQL turns numeric into double by way of text, which is worth doing once.
-    """
-    event = cdm.events(domain)
-    source = members(cdm, [s.concepts for s in sources])
-    joined: sa.FromClause = event.join(source, source.c.concept_id == event.c.concept_id)
-    columns = [event.c.person_id, event.c.start_date, event.c.record_id, source.c.source]
-    if "value_as_number" in event.c:
-        values = [(source.c.source == i, _converted(s, event)) for i, s in enumerate(sources)]
-        columns.append(sa.case(*values).label("value"))
-    if persons is not None:
-        joined = joined.join(persons, persons.c.person_id == event.c.person_id)
-        columns.append(persons.c.index_date)
-    query = sa.select(*columns).select_from(joined).offset(sa.literal_column("0"))
-    return query.subquery(f"{domain}_record")
-
-
-def _converted(source: _Source, event: sa.Subquery) -> sa.ColumnElement[Any]:
-    """The record's number in the source's unit; NULL for a unit that is not known.
-
-    A record without a unit is taken to be in the feature's own; the plausible range then
-    removes what is not.
-    """
-    value = sa.cast(event.c.value_as_number, sa.Double)
-    if source.unit_concept_id is None:
-        return value
-    unit = sa.func.coalesce(event.c.unit_concept_id, 0)
-    others = [
-        (unit == concept, value * factor + offset) for concept, factor, offset in source.units
-    ]
-    return sa.case((unit.in_([source.unit_concept_id, 0]), value), *others)
-
-
-def _plausible(feature: Feature, record: sa.Subquery) -> list[sa.ColumnElement[bool]]:
-    """The record has a usable number; no condition where none is asked for."""
-    if not _has_value(feature):
-        return []
-    value = record.c.value
-    return [value.between(*feature.range) if feature.range else value.between(*FINITE)]
-
-
-def _one_value(
-    feature: Feature, record: sa.Subquery, usable: sa.ColumnElement[bool]
-) -> sa.ColumnElement[Any]:
-    """The person's value from the usable records, by the feature's aggregation."""
-    if feature.aggregation == "any":
-        return sa.func.coalesce(sa.func.bool_or(usable), sa.false())
-    if feature.aggregation == "count":
-        return sa.func.count().filter(usable)
-    value = record.c.value
-    simple: dict[str, Any] = {"mean": sa.func.avg, "minimum": sa.func.min, "maximum": sa.func.max}
-    if feature.aggregation in simple:
-        return sa.type_coerce(simple[feature.aggregation](value).filter(usable), sa.Double)
-    # The greatest (day, record, value) is the latest record's: an aggregate, where a sort of
-    # all records would cost several times as much. Doubles hold days and record ids exactly.
-    day = sa.cast(record.c.start_date - sa.literal_column("DATE '2000-01-01'"), sa.Double)
-    dated = array([day, sa.cast(record.c.record_id, sa.Double), value])
-    chosen = sa.func.max(dated) if feature.aggregation == "latest" else sa.func.min(dated)
-    return sa.type_coerce(sa.type_coerce(chosen.filter(usable), sa.ARRAY(sa.Double))[3], sa.Double)
-
-
-def _window(feature: Feature, record: sa.Subquery) -> list[sa.ColumnElement[bool]]:
-    """The record lies in the feature's window; no condition without an index date."""
-    if "index_date" not in record.c:
-        return []
-    first, last = feature.window
-    conditions: list[sa.ColumnElement[bool]] = []
-    if first != "any":
-        earliest = record.c.index_date + sa.literal_column(str(int(first)))
-        conditions.append(record.c.start_date >= earliest)
-    if last != "any":
-        latest = record.c.index_date + sa.literal_column(str(int(last)))
-        conditions.append(record.c.start_date <= latest)
-    return conditions
-
-
-def _death(cdm: Cdm, features: Sequence[Feature], persons: sa.FromClause | None) -> sa.Subquery:
-    death = cdm.table("death")
-    columns: list[sa.ColumnElement[Any]] = [
-        death.c.person_id,
-        death.c.death_date.label("start_date"),
-    ]
-    joined: sa.FromClause = death
-    if persons is not None:
-        joined = death.join(persons, persons.c.person_id == death.c.person_id)
-        columns.append(persons.c.index_date)
-    record = sa.select(*columns).select_from(joined).subquery("death_record")
-    found: list[sa.ColumnElement[Any]] = []
-    for i, feature in enumerate(features):
-        inside = sa.and_(sa.true(), *_window(feature, record))
-        found.append(sa.func.bool_or(inside).label(f"v{i}"))
-        found.append(sa.func.count().filter(inside).label(f"n{i}"))
-    query = sa.select(record.c.person_id, *found).group_by(record.c.person_id)
-    return query.subquery("death_feature")
