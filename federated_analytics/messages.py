@@ -106,6 +106,8 @@ class Terms:
     budget_epsilon: float = 0.0
     budget_days: int = 0
     approval: str = "none"
+    free_exchange: bool = False
+    exchange_bytes: int = 0
 
 
 @dataclass(frozen=True)
@@ -122,6 +124,7 @@ class Disclosure:
         refusal: why the whole study was not answered; then `answers` is empty
         charged, remaining: with noise, the ε that this answer cost and what the analyst's budget
             still holds, both at the terms' δ
+        exchange: of a script, the letters that it sends, as JSON; "" of everything else
     """
 
     site: str
@@ -136,3 +139,4 @@ class Disclosure:
     refusal: Refusal | None = None
     charged: float = 0.0
     remaining: float = 0.0
+    exchange: str = ""

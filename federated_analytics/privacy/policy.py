@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields, replace
@@ -18,6 +19,7 @@ from federated_analytics.privacy.aligned_intervals import align_intervals
 from federated_analytics.privacy.complementary_cells import hold_complements
 from federated_analytics.privacy.dominance import hold_dominance
 from federated_analytics.privacy.draft import Draft, Evidence
+from federated_analytics.privacy.exchange import restrained
 from federated_analytics.privacy.minimum_count import hold_minimum_count
 from federated_analytics.privacy.places import withheld_places
 from federated_analytics.privacy.presets import PRESETS, Preset
@@ -88,6 +90,17 @@ class Policy(BaseModel):
     budget_days: int = Field(default=365, ge=1, le=36_525, description="R10: length of a period")
     approval: Literal["none", "manual"] = Field(
         default="none", description="R14: does a person see each study before it runs?"
+    )
+    free_exchange: bool = Field(
+        default=False,
+        description="R14: may an approved script send messages of its own making? No rule looks "
+        "at them: the script's approval is what guards them",
+    )
+    exchange_bytes: int = Field(
+        default=10_000_000,
+        ge=1,
+        le=10_000_000_000,
+        description="R14: bytes that one run of an approved script may send, at most",
     )
 
     @model_validator(mode="before")
@@ -180,6 +193,32 @@ class Policy(BaseModel):
             synthetic=False,
             seconds=0.0,
         )
+
+    def exchange(
+        self, bundle: Mapping[str, Any], *, site: str, study: str, round: int, version: str
+    ) -> Release:
+        """What a script's node hands to the hub (R14).
+
+        With `free_exchange` as it is; otherwise without all that the script itself wrote.
+
+        Args:
+            bundle: numbered letters, see `privacy.exchange`.
+            study: digest of the approved script with its parameters.
+        """
+        leaving = dict(bundle) if self.free_exchange else restrained(bundle)
+        disclosure = Disclosure(
+            site=site,
+            study=study,
+            round=round,
+            version=version,
+            terms=self.terms,
+            database="",
+            synthetic=False,
+            seconds=0.0,
+            answers=(),
+            exchange=json.dumps(leaving, separators=(",", ":"), allow_nan=False),
+        )
+        return Release(disclosure, _MADE_BY_POLICY)
 
     def release(
         self,
