@@ -184,6 +184,11 @@ class View:
         others = ("participation", "suppression")
         return [c for name, found in self.by_type.items() if name not in others for c in found]
 
+    @property
+    def noisy(self) -> bool:
+        """Whether a site answered with the noise of differential privacy."""
+        return self.result.setting("noisy_sites", "0") not in ("", "0")
+
     @cached_property
     def populations(self) -> list[str]:
         return list(dict.fromkeys(cell.population for cell in self.answers))

@@ -8,7 +8,11 @@ from dataclasses import dataclass, replace
 from federated_analytics.errors import FormatError
 from federated_analytics.report.cells import SITE, View, stratum_names
 from federated_analytics.report.figures import KINDS, Asked, Figure
+from federated_analytics.report.regression import KIND as REGRESSION
+from federated_analytics.report.regression import models, regression_tables
 from federated_analytics.report.site_tables import per_site
+from federated_analytics.report.survival import KIND as SURVIVAL
+from federated_analytics.report.survival import strata_of_interest, survival_tables
 from federated_analytics.report.tables import Table, is_yes_no, lowered, table_ones
 
 DESK, PHONE = 810.0, 330.0
@@ -81,7 +85,7 @@ def _distributions(view: View, population: str) -> Part:
             if SITE in by:
                 continue
             asked = Asked(name, population, view.main, by, result_id=result_id)
-            folded = f"By {' and '.join(lowered(view.label(n).label) for n in by)}"
+            folded = f"By {_listed(view, by)}"
             for drawn in figures_of(view, "histogram", [asked]):
                 blocks.append(Block(figure=drawn, folded=folded if len(by) > 1 else ""))
         boxes = Asked(name, population, view.main, _single(view, population))
@@ -109,15 +113,71 @@ def _concepts(view: View, population: str) -> Part:
     return Part("Most frequent concepts", tuple(blocks))
 
 
+def _survival(view: View, population: str) -> Part:
+    found = view.own(SURVIVAL, site=view.main, population=population)
+    places = list(dict.fromkeys((cell.result_id, cell.variable) for cell in found))
+    blocks = []
+    for table in survival_tables(view, population):
+        blocks.append(Block(table=table))
+        names = [name for result_id, name in places[:MOST_FIGURES] if result_id == table.result_id]
+        for name in names:
+            here = [c for c in found if (c.result_id, c.variable) == (table.result_id, name)]
+            for by in strata_of_interest(here):
+                asked = Asked(name, population, view.main, by, result_id=table.result_id)
+                folded = f"By {_listed(view, by)}" if len(by) > 1 else ""
+                drawn = figures_of(view, "survival", [asked])
+                blocks += [Block(figure=figure, folded=folded) for figure in drawn]
+    return Part("Time to event", tuple(blocks), _more([name for _, name in places], population))
+
+
+def _regression(view: View, population: str) -> Part:
+    found = view.own(REGRESSION, site=view.main, population=population)
+    tables = regression_tables(view, population)
+    blocks: list[Block] = []
+    for result_id in dict.fromkeys(cell.result_id for cell in found):
+        fitted = models(cell for cell in found if cell.result_id == result_id)
+        own = [table for table in tables if table.result_id == result_id]
+        blocks += [Block(table=table) for table in own if table.main]
+        for by in dict.fromkeys(tuple(n for n, _ in model.fit.strata) for model in fitted):
+            if SITE in by:
+                continue
+            asked = Asked(fitted[0].outcome, population, view.main, by, result_id=result_id)
+            folded = f"Coefficients by {_listed(view, by)}, as a figure" if by else ""
+            drawn = figures_of(view, "coefficients", [asked])
+            blocks += [Block(figure=figure, folded=folded) for figure in drawn]
+        blocks += [Block(table=table, folded=table.title) for table in own if not table.main]
+    return Part("Regression", tuple(blocks))
+
+
+def _listed(view: View, by: Sequence[str]) -> str:
+    return " and ".join(lowered(view.label(name).label) for name in by)
+
+
 def _sites(view: View, population: str) -> Part | None:
     if not view.shown_sites():
         return None
     names = view.variables("summary")
     asked = [Asked(name, population, view.main) for name in names[:MOST_FIGURES]]
     blocks = [Block(figure=drawn) for drawn in figures_of(view, "forest", asked)]
+    for kind, result_type in (("survival", SURVIVAL), ("coefficients", REGRESSION)):
+        blocks += [Block(figure=drawn) for drawn in _by_site(view, population, kind, result_type)]
     table = per_site(view, population)
     blocks += [Block(table=table)] if table.lines else []
     return Part("Site by site", tuple(blocks), _more(names, population))
+
+
+def _by_site(view: View, population: str, kind: str, result_type: str) -> list[Drawn]:
+    """Each site's own survival curve, or coefficients, beside the pooled ones."""
+    found = view.own(result_type, site=view.main, population=population)
+    whole = {(c.result_id, c.variable): c for c in found if not c.strata}
+    if result_type == REGRESSION:
+        fitted = models(whole.values())
+        whole = {(model.fit.result_id, model.outcome): model.fit for model in fitted}
+    asked = [
+        Asked(name, population, view.main, (SITE,), result_id=result_id)
+        for result_id, name in list(whole)[:MOST_FIGURES]
+    ]
+    return figures_of(view, kind, asked)
 
 
 def _coverage(view: View, population: str) -> Part:
@@ -129,6 +189,8 @@ _PARTS: tuple[Callable[[View, str], Part | None], ...] = (
     _distributions,
     _categories,
     _concepts,
+    _survival,
+    _regression,
     _sites,
     _coverage,
 )

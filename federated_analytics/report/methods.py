@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from federated_analytics.report.cells import View
+from federated_analytics.report.cells import Cell, View, ordered
+from federated_analytics.report.numerals import power
+from federated_analytics.report.survival import KIND as SURVIVAL
+from federated_analytics.report.survival import curves
 
 REFERENCES = {
     "omop": "Hripcsak G, Duke JD, Shah NH, et al. Observational Health Data Sciences and "
@@ -18,6 +21,22 @@ REFERENCES = {
     "student": "Student. The probable error of a mean. Biometrika 1908;6:1–25.",
     "quantiles": "Hyndman RJ, Fan Y. Sample quantiles in statistical packages. The American "
     "Statistician 1996;50:361–365.",
+    "kaplan_meier": "Kaplan EL, Meier P. Nonparametric estimation from incomplete observations. "
+    "J Am Stat Assoc 1958;53:457–481.",
+    "life_table": "Cutler SJ, Ederer F. Maximum utilization of the life table method in analyzing "
+    "survival. J Chronic Dis 1958;8:699–712.",
+    "greenwood": "Greenwood M. The natural duration of cancer. Reports on Public Health and "
+    "Medical Subjects 1926;33:1–26.",
+    "log_minus_log": "Kalbfleisch JD, Prentice RL. The statistical analysis of failure time data. "
+    "2nd ed. Hoboken: Wiley, 2002.",
+    "least_squares": "Golub GH, Van Loan CF. Matrix computations. 4th ed. Baltimore: Johns "
+    "Hopkins University Press, 2013.",
+    "dp": "Dwork C, McSherry F, Nissim K, Smith A. Calibrating noise to sensitivity in private "
+    "data analysis. Theory of Cryptography (TCC) 2006;265–284.",
+    "zcdp": "Bun M, Steinke T. Concentrated differential privacy: simplifications, extensions, "
+    "and lower bounds. Theory of Cryptography (TCC) 2016;635–658.",
+    "discrete_gaussian": "Canonne CL, Kamath G, Steinke T. The discrete Gaussian for differential "
+    "privacy. Advances in Neural Information Processing Systems 2020;33:15676–15688.",
 }
 
 
@@ -64,6 +83,32 @@ ANALYSES = {
         "Persons in each category were counted and added up; a missing value is the category "
         "Unknown. Percentages are of all persons of the group.",
     ),
+    "survival": Paragraph(
+        "Time to event",
+        "Follow-up began on the index date and was censored at the end of observation, or of the "
+        "cohort, and at the horizon; on one day, events come before censorings. Each site sent "
+        "the persons with the event and the persons censored in the steps of a public grid, with "
+        "neighbouring steps joined until each held enough persons or none; no person's day was "
+        "sent. From the sums of all sites the probability to be without event was estimated by "
+        "the actuarial form of the product-limit estimator, which takes exits as spread evenly "
+        "over the days of their step. The 95 % confidence interval rests on Greenwood's variance, "
+        "on the log(−log) scale. The bounds that the data state hold whatever the days inside the "
+        "steps are. The median is the first day of the grid on which at most half of the persons "
+        "are without event.",
+        ("kaplan_meier", "life_table", "greenwood", "log_minus_log"),
+    ),
+    "linear_regression": Paragraph(
+        "Linear regression",
+        "Ordinary least squares with an intercept, of the persons with a value of the outcome and "
+        "of every covariate (complete cases). Each site sent the number of persons, the means of "
+        "the columns and their sums of squares and products about the means; merged, these are "
+        "the normal equations of all persons, so that coefficients and standard errors equal those "
+        "of the joined data up to the rounding of double precision. They were solved on columns of "
+        "unit variance by Cholesky's factor. Standard errors assume errors of one variance; "
+        "intervals (95 %) and p values are Student's, two-sided and not corrected for their "
+        "number. Yes/no features are 0 and 1; a category is compared with its reference level.",
+        ("moments", "least_squares", "student"),
+    ),
     "top_concepts": Paragraph(
         "Most frequent concepts",
         "Persons with at least one record of a standard concept were counted. A site lists only "
@@ -77,7 +122,9 @@ def paragraphs(view: View) -> list[Paragraph]:
     """The methods, with versions, thresholds and one paragraph for each kind of analysis."""
     result = view.result
     found = [_federation(view), _withholding(view)]
-    found += [text for kind, text in ANALYSES.items() if result.ids(kind)]
+    if (noise := _noise(view)) is not None:
+        found.append(noise)
+    found += [_of_kind(view, kind) for kind in ANALYSES if result.ids(kind)]
     found.append(_software(view))
     return found
 
@@ -123,7 +170,6 @@ def _withholding(view: View) -> Paragraph:
         text += f" No sum or mean left of which one person made up more than {float(share):.0%}."
     if (base := view.result.setting("rounding", "1")) not in ("", "1"):
         text += f" Counts were rounded to multiples of {base}."
-    text += _noise(view)
     if sites and sites != "1":
         text += f" Pooled numbers rest on at least {sites} sites."
     if policy := view.result.setting("policy"):
@@ -131,18 +177,48 @@ def _withholding(view: View) -> Paragraph:
     return Paragraph("Disclosure control", text)
 
 
-def _noise(view: View) -> str:
-    noisy = view.result.setting("noisy_sites", "0")
+def _of_kind(view: View, kind: str) -> Paragraph:
+    """A kind's paragraph; of survival with the grids that were asked."""
+    paragraph = ANALYSES[kind]
+    if kind != SURVIVAL:
+        return paragraph
+    grids: dict[tuple[int, str], None] = {}
+    events: dict[tuple[int, str, str], list[Cell]] = {}
+    for cell in view.of(SURVIVAL):
+        events.setdefault((cell.result_id, cell.population, cell.variable), []).append(cell)
+    for here in events.values():
+        curve = max(curves(here, ordered(c.strata for c in here)), key=lambda c: c.horizon)
+        if curve.grid_days:
+            grids[curve.grid_days, f"{curve.horizon:,.0f}"] = None
+    texts = [f"steps of {days} days up to day {last}" for days, last in grids]
+    text = f"{paragraph.text} Grid: {'; '.join(texts)}." if texts else paragraph.text
+    return replace(paragraph, text=text)
+
+
+def _noise(view: View) -> Paragraph | None:
+    result = view.result
+    noisy = result.setting("noisy_sites", "0")
     if noisy in ("", "0"):
-        return ""
-    left = [cell.text("epsilon_remaining") for cell in view.of("participation")]
-    budget = ", ".join(filter(None, left))
-    return (
-        f" {noisy} of the sites answered with differential privacy: every number carries discrete "
-        f"Gaussian noise, ε at most {view.result.setting('epsilon')} for the study at "
-        f"δ = {view.result.setting('delta')} (zero-concentrated inside); confidence intervals "
-        f"include the noise. Privacy budget left at each of them: ε = {budget or 'not told'}."
+        return None
+    answered = result.setting("sites_answered") or noisy
+    text = (
+        f"{noisy} of the {answered} sites that answered did so with differential privacy: every "
+        "number carries discrete Gaussian noise, drawn at the site, whose width was fixed before "
+        "the data were read. Adding or removing one person changes the probability of any answer "
+        f"to the study by a factor of at most exp(ε), but for δ; ε is at most "
+        f"{result.setting('epsilon')} at δ = {power(result.setting('delta'))}. Losses are added "
+        "up as zero-concentrated differential privacy. Which cells an answer has does not depend "
+        "on the data, and counts were made consistent (not negative, parts and totals) after the "
+        "noise. Confidence intervals include the noise."
     )
+    budgets = [
+        f"{cell.site}: charged ε = {charged}, remaining ε = {cell.text('epsilon_remaining')}"
+        for cell in view.of("participation")
+        if (charged := cell.text("epsilon_charged"))
+    ]
+    if budgets:
+        text += f" Privacy budget of the analyst at each site: {'; '.join(budgets)}."
+    return Paragraph("Differential privacy", text, ("dp", "zcdp", "discrete_gaussian"))
 
 
 def _software(view: View) -> Paragraph:

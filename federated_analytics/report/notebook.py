@@ -5,8 +5,10 @@ from __future__ import annotations
 from html import escape
 
 from federated_analytics.report.cells import View
+from federated_analytics.report.regression import regression_tables
 from federated_analytics.report.result import Result
-from federated_analytics.report.site_tables import participation, status
+from federated_analytics.report.site_tables import participation, privacy_budget, status
+from federated_analytics.report.survival import survival_tables
 from federated_analytics.report.table_html import table_html
 from federated_analytics.report.tables import table_ones
 
@@ -37,7 +39,12 @@ def to_html(result: Result) -> str:
     if result.setting("synthetic") == "true":
         facts.insert(0, "synthetic data")
     tables = [table for table in table_ones(view) if table.main][:MOST_TABLES]
+    for make in (survival_tables, regression_tables):
+        own = [table for name in view.populations for table in make(view, name) if table.main]
+        tables += own[:MOST_TABLES]
     shown = [participation(view)] if asked else []
+    budget = privacy_budget(view)
+    shown += [budget] if budget.lines else []
     body = "".join(map(table_html, [*shown, *tables]))
     return (
         f'<div class="fa-result"><style>{STYLE_SHEET}</style><strong>{name}</strong>'

@@ -66,6 +66,20 @@ def digits_of(step: float | None, *values: float | None) -> int:
     return min(8, 2 - math.floor(math.log10(largest)))
 
 
+_RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+
+def power(text: str) -> str:
+    """A very small number: "1e-06" → "10⁻⁶", "2.5e-07" → "2.5 × 10⁻⁷"."""
+    value = number(text)
+    if not value:
+        return WITHHELD if value is None else "0"
+    factor, exponent = f"{value:.2e}".split("e")
+    raised = f"10{str(int(exponent)).translate(_RAISED)}"
+    factor = factor.rstrip("0").rstrip(".")
+    return raised if factor == "1" else f"{factor} × {raised}"
+
+
 def seconds(text: str) -> str:
     """A duration: "0.42" → "0.4 s", "75" → "1 min 15 s"."""
     value = number(text)

@@ -10,8 +10,10 @@ from federated_analytics.report.cells import Cell, View, number, stratum_names
 from federated_analytics.report.chapters import Block, Chapter, chapters_of, figures_of
 from federated_analytics.report.figures import Asked
 from federated_analytics.report.methods import Paragraph, cited, paragraphs, readable_time
+from federated_analytics.report.regression import INTERCEPT
+from federated_analytics.report.regression import KIND as REGRESSION
 from federated_analytics.report.result import POOLED, Result
-from federated_analytics.report.site_tables import attrition, status, suppression
+from federated_analytics.report.site_tables import attrition, privacy_budget, status, suppression
 from federated_analytics.report.tables import Table, lowered
 
 
@@ -37,6 +39,7 @@ class Page:
     asked: tuple[tuple[str, str], ...]
     attrition: tuple[Block, ...]
     sites: tuple[SiteCard, ...]
+    budget: Table | None
     chapters: tuple[Chapter, ...]
     withheld: Table | None
     withheld_text: str
@@ -57,6 +60,7 @@ def page_of(result: Result, csv: str = "") -> Page:
     view = View(result)
     methods = paragraphs(view)
     withheld = suppression(view)
+    budget = privacy_budget(view)
     return Page(
         title=result.setting("study") or "Federated analytics report",
         description=result.setting("description"),
@@ -65,6 +69,7 @@ def page_of(result: Result, csv: str = "") -> Page:
         asked=tuple(_asked(view)),
         attrition=tuple(_attrition(view)),
         sites=tuple(_site_cards(view)),
+        budget=budget if budget.lines else None,
         chapters=tuple(chapters_of(view)),
         withheld=withheld if withheld.lines else None,
         withheld_text=_withheld_text(view, withheld),
@@ -136,11 +141,21 @@ def _question(view: View, cells: Sequence[Cell]) -> str:
         names = list(dict.fromkeys(c.additional.get("domain", "concept") for c in cells))
     elif kinds == {"counts"}:
         names = ["persons"]
+    elif kinds == {REGRESSION}:
+        names = [_regression_question(view, cells)]
     else:
         names = [lowered(view.label(n).label) for n in dict.fromkeys(c.variable for c in cells)]
     strata = [lowered(view.label(n).label) for n in dict.fromkeys(_strata(cells))]
     text = ", ".join(names[:40]) + (" …" if len(names) > 40 else "")
     return f"{text}; by {' and '.join(strata)}" if strata else text
+
+
+def _regression_question(view: View, cells: Sequence[Cell]) -> str:
+    """ "systolic blood pressure on age, sex"."""
+    outcome = next((c.variable for c in cells if "r_squared" in c.estimates), "")
+    rest = (c.variable for c in cells if c.variable not in (outcome, INTERCEPT))
+    covariates = [lowered(view.label(name).label) for name in dict.fromkeys(rest)]
+    return f"{lowered(view.label(outcome).label)} on {', '.join(covariates)}"
 
 
 def _strata(cells: Sequence[Cell]) -> list[str]:
@@ -192,8 +207,9 @@ def _withheld_text(view: View, withheld: Table) -> str:
             return "There is nothing to withhold: no site answered."
         return "No site withheld a number."
     numbers = sum(cell.number("count_suppressed") or 0 for cell in view.of("suppression"))
+    noun = "number" if numbers == 1 else "numbers"
     return (
-        f"The sites withheld {numbers:,.0f} numbers. A count that rests on 1 to "
+        f"The sites withheld {numbers:,.0f} {noun}. A count that rests on 1 to "
         f"{max(1, int(number(threshold) or 1) - 1)} persons is shown as <{threshold} "
         "(in pooled counts the bounds of the sites add up), and what rests on it as –. "
         "A pooled number leaves out the sites that withheld their part of it."

@@ -79,6 +79,7 @@ caption { text-align: left; font-weight: 600; padding: 0 0 8px; font-size: .95re
 th, td { padding: 5px 12px; text-align: right; vertical-align: top; font-weight: 400; }
 td { white-space: nowrap; }
 td.text { white-space: normal; min-width: 9ch; }
+td.text:last-child { min-width: 20ch; }
 th[scope=row], .text, thead th:first-child { text-align: left; }
 th[scope=row] { position: sticky; left: 0; background: var(--paper); min-width: 16ch;
   max-width: 34ch; padding-left: 0; }
@@ -94,9 +95,9 @@ tr.heading th[scope=row] { font-weight: 600; padding-top: 10px; position: static
 tr.strong th, tr.strong td { font-weight: 600; }
 tr.indent th[scope=row] { padding-left: 18px; color: var(--soft); }
 tr.strong.indent th[scope=row] { color: var(--ink); }
-table.wide { font-size: .82rem; }
-table.wide th, table.wide td { padding-left: 7px; padding-right: 7px; }
-table.wide th:first-child { padding-left: 0; }
+table.wide, table.dense { font-size: .82rem; }
+:is(table.wide, table.dense) :is(th, td) { padding-left: 7px; padding-right: 7px; }
+:is(table.wide, table.dense) th:first-child { padding-left: 0; }
 table tr.indent th[scope=row] { padding-left: 18px; }
 .notes { color: var(--soft); font-size: .82rem; margin: 8px 0 0; max-width: none; }
 .block { margin: 0 0 30px; }
@@ -116,6 +117,8 @@ figure .phone { display: none; }
 .sites .name { font-weight: 600; min-width: 0; }
 .sites .numbers { color: var(--soft); font-size: .86rem; margin: 2px 0 0; }
 .sites .why { font-size: .9rem; margin: 8px 0 0; }
+.budget { margin-top: 26px; }
+.budget .block { margin-bottom: 0; }
 code, pre { font-family: var(--mono); font-size: .84rem; }
 pre { background: var(--ground); border: 1px solid var(--rule); border-radius: 10px;
   padding: 14px 16px; overflow-x: auto; line-height: 1.5; margin: 0; overflow-wrap: normal;
@@ -143,7 +146,7 @@ footer { color: var(--soft); font-size: .84rem; text-align: center; padding: 0 2
   .facts div:last-child:nth-child(odd) { grid-column: 1 / -1; }
   dl.asked { display: block; }
   dl.asked dd { margin-bottom: 8px; }
-  table, table.wide { font-size: .8rem; }
+  table, table.wide, table.dense { font-size: .8rem; }
   th, td, table.wide th, table.wide td { padding: 5px 7px; }
   th[scope=row] { max-width: 40vw; min-width: 12ch; }
   thead th[colspan]:not([colspan="1"]) { text-align: left; padding-left: 16px; }
@@ -164,7 +167,7 @@ footer { color: var(--soft); font-size: .84rem; text-align: center; padding: 0 2
   figure, .sites li, tr, .facts, .block { break-inside: avoid; }
   .block.long { break-inside: auto; }
   .scroll { overflow: visible; margin: 0; padding: 0; background: none; }
-  table { font-size: 8pt; }
+  table, table.dense { font-size: 8pt; }
   table.wide { font-size: 6.4pt; }
   table.wide th, table.wide td { padding: 2.5pt 3pt; white-space: normal; }
   th, td { padding: 2.5pt 6pt; }

@@ -154,8 +154,10 @@ class Result:
         """A figure of one variable; the first kind that its rows can answer where left out.
 
         Args:
-            variable: a feature; not needed for coverage and attrition.
-            kind: histogram | box | forest | coverage | attrition | bars.
+            variable: a feature, an event, or a regression's outcome; not needed for coverage and
+                attrition.
+            kind: histogram | box | forest | survival | coefficients | bars | prevalence |
+                coverage | attrition.
             by: strata whose levels are set beside each other.
             options: population, site, result_id.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from federated_analytics.report import numerals
 from federated_analytics.report.cells import Cell, View
@@ -13,7 +14,7 @@ from federated_analytics.report.tables import (
     Line,
     Table,
     digits_for,
-    joined,
+    mean_interval,
     mean_sd,
     median_iqr,
     missing,
@@ -83,6 +84,47 @@ def participation(view: View) -> Table:
     return Table("Participation", "Site", columns, tuple(lines), text_columns=frozenset({0, 3}))
 
 
+def privacy_budget(view: View) -> Table:
+    """What the study cost of the analyst's budget at each site with noise, and what is left."""
+    lines = []
+    delta = view.result.setting("delta")
+    for cell in view.of("participation"):
+        if not cell.text("epsilon_charged"):
+            continue
+        charged, left = cell.number("epsilon_charged"), cell.number("epsilon_remaining")
+        days = numerals.count(cell.text("budget_days")) if cell.text("budget_days") else ""
+        texts = (
+            _epsilon(charged),
+            _epsilon(left),
+            _epsilon(cell.number("epsilon_budget")),
+            numerals.power(cell.text("delta") or delta),
+            f"{days} days" if days else numerals.WITHHELD,
+        )
+        lines.append(Line(cell.site, texts))
+    names = ("ε charged", "ε remaining", "ε in all", "δ", "Period")
+    told = [i for i in range(len(names)) if any(x.cells[i] != numerals.WITHHELD for x in lines)]
+    lines = [replace(line, cells=tuple(line.cells[i] for i in told)) for line in lines]
+    return Table(
+        "Privacy budget",
+        "Site",
+        tuple(Column(names[i]) for i in told),
+        tuple(lines),
+        (BUDGET_NOTE,),
+    )
+
+
+BUDGET_NOTE = (
+    "Of the analyst who asked, at each site. Losses add up as zero-concentrated privacy: "
+    "several charges together take less than the sum of their ε. An answer that was given before "
+    "costs nothing; a question that needs more than what remains is refused until earlier charges "
+    "are older than the period."
+)
+
+
+def _epsilon(value: float | None) -> str:
+    return numerals.WITHHELD if value is None else f"{value:.3g}"
+
+
 def suppression(view: View) -> Table:
     """How many numbers each site withheld, where and by which rule."""
     lines = []
@@ -126,7 +168,7 @@ def status(cell: Cell) -> str:
 
 def _site_cells(here: Sequence[Cell], digits: int) -> tuple[str, ...]:
     n = next((cell.text("count") for cell in here if cell.text("count")), "")
-    interval = joined(here, "conf_low", "{} to {}", ("conf_low", "conf_high"), digits)
+    interval = mean_interval(here, digits)
     return (
         numerals.count(n) if n else "",
         mean_sd(here, digits),

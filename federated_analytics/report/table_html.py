@@ -10,13 +10,17 @@ from federated_analytics.report.tables import Line, Table
 WIDE = 6
 """Tables with more columns than this are set smaller."""
 
+DENSE = 98
+"""Tables with more characters in a line than this, gaps included, are set smaller on a screen."""
+
 LONG = 45
 """Tables with more lines than this are broken over printed pages."""
 
 
 def table_html(table: Table) -> str:
     """A table that scrolls in its own box where the page is narrower."""
-    wide = ' class="wide"' if len(table.columns) > WIDE else ""
+    kind = "wide" if len(table.columns) > WIDE else "dense" if _breadth(table) > DENSE else ""
+    wide = f' class="{kind}"' if kind else ""
     long = " long" if len(table.lines) > LONG else ""
     body = "\n".join(_line(table, line) for line in table.lines)
     notes = f'<p class="notes">{_text(" ".join(table.notes))}</p>' if table.notes else ""
@@ -26,6 +30,18 @@ def table_html(table: Table) -> str:
         f"<thead>{_over(table)}{_head(table)}</thead>\n<tbody>{body}</tbody></table></div>"
         f"{notes}</div>"
     )
+
+
+def _breadth(table: Table) -> int:
+    """Characters of the broadest line, three of them for each gap; 0 of tables of texts."""
+    if table.text_columns:
+        return 0
+    columns = [column.label.split() for column in table.columns]
+    for line in table.lines:
+        for texts, text in zip(columns, line.cells, strict=False):
+            texts.append(text)
+    stub = max((len(line.label) for line in table.lines if line.cells), default=0)
+    return min(max(stub, 16), 34) + sum(3 + max(map(len, texts), default=0) for texts in columns)
 
 
 def _over(table: Table) -> str:

@@ -5,16 +5,20 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import replace
+from textwrap import wrap
 from typing import TYPE_CHECKING
 
 from federated_analytics.report.cells import View
+from federated_analytics.report.regression import regression_tables
 from federated_analytics.report.result import Result
 from federated_analytics.report.site_tables import (
     attrition,
     participation,
     per_site,
+    privacy_budget,
     withheld,
 )
+from federated_analytics.report.survival import survival_tables
 from federated_analytics.report.tables import Table, table_ones
 
 if TYPE_CHECKING:
@@ -27,9 +31,12 @@ CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069
 def shown_tables(result: Result) -> list[Table]:
     """The tables that a terminal shows: who took part, attrition, characteristics, sites."""
     view = View(result)
-    found = [participation(view)]
+    found = [participation(view), privacy_budget(view)]
     found += [attrition(view, population) for population in view.populations]
     found += [table for table in table_ones(view) if table.main]
+    for population in view.populations:
+        found += survival_tables(view, population)
+        found += [table for table in regression_tables(view, population) if table.main]
     if len(view.shown_sites()) > 1:
         found += [per_site(view, population) for population in view.populations]
     found.append(withheld(view))
@@ -76,7 +83,8 @@ def plain(table: Table) -> str:
     rule = "-" * max(map(len, lines))
     lines.insert(1, rule)
     lines.insert(3 + table.spanned, rule)
-    return "\n".join([*lines, rule, *table.notes])
+    notes = [part for note in table.notes for part in wrap(_clean(note), max(len(rule), 72))]
+    return "\n".join([*lines, rule, *notes])
 
 
 def markdown(table: Table) -> str:
@@ -105,7 +113,7 @@ def to_rich(table: Table) -> RichTable:
         title=Text(_clean(table.title), style="bold"),
         title_justify="left",
         box=box.SIMPLE_HEAD,
-        caption=Text("\n".join(table.notes), style="dim") if table.notes else None,
+        caption=Text("\n".join(map(_clean, table.notes)), style="dim") if table.notes else None,
         caption_justify="left",
         pad_edge=False,
     )

@@ -10,6 +10,7 @@ from federated_analytics.report.cells import (
     Cell,
     Strata,
     View,
+    number,
     ordered,
 )
 from federated_analytics.report.result import POOLED
@@ -17,6 +18,11 @@ from federated_analytics.report.result import POOLED
 NUMERIC = ("summary", "quantiles")
 YES, NO, UNKNOWN = "Yes", "No", "Unknown"
 READING_NOTE = "Mean (SD); median [interquartile range]; n (%)."
+NOISE_NOTE = (
+    "Numbers carry the noise of differential privacy. In parentheses behind persons: between "
+    "these lies the exact number, with 95 % confidence. The intervals of means include the noise; "
+    "where an interval is wide, the number itself says little."
+)
 WITHHELD_NOTE = (
     f"<5 and the like: a count below a site's threshold; {numerals.WITHHELD}: withheld with it; "
     f"{numerals.UNDEFINED}: not defined."
@@ -60,6 +66,7 @@ class Table:
         text_columns: positions of columns that are aligned to the left
         population: whom it is about; "" for several
         main: of the first rank; others are details
+        result_id: the analysis that it shows; 0 where it gathers several
     """
 
     title: str
@@ -70,6 +77,7 @@ class Table:
     text_columns: frozenset[int] = frozenset()
     population: str = ""
     main: bool = True
+    result_id: int = 0
 
     @property
     def spanned(self) -> bool:
@@ -103,7 +111,7 @@ def characteristics(view: View, places: Sequence[Place], title: str) -> Table:
         lines += _numeric_lines(view, places, name)
     for name in view.variables("frequencies"):
         lines += _category_lines(view, places, name)
-    notes = [READING_NOTE]
+    notes = [READING_NOTE, *([NOISE_NOTE] if view.noisy else [])]
     if any(text.startswith("<") or text == numerals.WITHHELD for x in lines for text in x.cells):
         notes.append(WITHHELD_NOTE)
     columns = tuple(place.column for place in places)
@@ -148,7 +156,7 @@ def _persons_lines(view: View, places: Sequence[Place]) -> Iterable[Line]:
     texts = []
     for place in places:
         here = _at(view, ("counts",), place, "persons")
-        texts.append(numerals.count(here[0].text("count")) if here else "")
+        texts.append(persons_text(here[0]) if here else "")
     if any(texts):
         yield Line("Persons, n", tuple(texts), strong=True)
 
@@ -158,6 +166,7 @@ def _numeric_lines(view: View, places: Sequence[Place], name: str) -> Iterable[L
     digits = digits_for(view, name)
     rows = [
         ("Mean (SD)", [mean_sd(here, digits) for here in at]),
+        ("95 % CI", [mean_interval(here, digits) * view.noisy for here in at]),
         ("Median [IQR]", [median_iqr(here, digits) for here in at]),
         ("Missing, n (%)", [missing(here) for here in at]),
     ]
@@ -187,6 +196,18 @@ def is_yes_no(view: View, name: str) -> bool:
     """Whether a feature is true or false of a person, so that its "Yes" says everything."""
     levels = view.levels("frequencies", name)
     return bool(levels) and levels <= {YES, NO, UNKNOWN} and bool(levels & {YES, NO})
+
+
+def persons_text(cell: Cell) -> str:
+    """ "433", or with noise "433 (256–611)": between these the exact number lies."""
+    shown = numerals.count(cell.text("count"))
+    low, high = (cell.number(f"count_{end}") for end in ("lower", "upper"))
+    return shown if low is None or high is None else f"{shown} ({low:,.0f}–{high:,.0f})"
+
+
+def mean_interval(here: Sequence[Cell], digits: int) -> str:
+    """ "25.1 to 25.9"; "" where no cell has the interval."""
+    return joined(here, "conf_low", "{} to {}", ("conf_low", "conf_high"), digits)
 
 
 def mean_sd(here: Sequence[Cell], digits: int) -> str:
@@ -261,6 +282,14 @@ def _column(view: View, strata: Strata) -> Column:
 def site_name(name: str) -> str:
     """How a `cdm_name` is shown."""
     return "Pooled" if name == POOLED else name
+
+
+def sites_text(view: View, cell: Cell) -> str:
+    """ "2 of 3" sites where not all that answered stand behind a pooled number; else ""."""
+    behind, answered = cell.number("sites"), number(view.result.setting("sites_answered"))
+    if cell.site != POOLED or behind is None or answered is None or behind >= answered:
+        return ""
+    return f"{behind:.0f} of {answered:.0f}"
 
 
 def lowered(label: str) -> str:

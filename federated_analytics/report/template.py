@@ -80,6 +80,9 @@ PAGE = """\
 {%- endfor %}
 </ul>
 {%- else %}<p>The result does not say which sites took part.</p>{% endif %}
+{%- if page.budget %}
+<div id="budget" class="budget">{{ show_table(page.budget) }}</div>
+{%- endif %}
 </section>
 {%- if not page.chapters %}
 <section id="results"><h2>Results</h2><p>No site answered, so there are no numbers.</p></section>

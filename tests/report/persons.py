@@ -8,6 +8,18 @@ from collections.abc import Iterator
 
 Person = dict[str, str | float | None]
 SITES = {"hospital-a": (1400, 62.0), "hospital-b": (860, 66.0), "hospital-c": (240, 58.0)}
+LABELS: dict[str, dict[str, object]] = {
+    "age": {"label": "Age", "unit": "years", "step": 1},
+    "bmi": {"label": "Body mass index", "unit": "kg/m2", "step": 0.1},
+    "systolic_bp": {"label": "Systolic blood pressure", "unit": "mm[Hg]", "step": 1},
+    "hba1c": {"label": "Haemoglobin A1c", "unit": "%", "step": 0.1},
+    "smoking": {"label": "Smoking status", "unit": ""},
+    "hypertension": {"label": "Hypertension", "unit": ""},
+    "asthma": {"label": "Asthma", "unit": ""},
+    "sex": {"label": "Sex", "unit": ""},
+    "age_group": {"label": "Age group", "unit": ""},
+    "death": {"label": "Death", "unit": ""},
+}
 CONCEPTS = {
     "Essential hypertension": (320128, 0.55),
     "Hyperlipidemia": (432867, 0.47),

@@ -5,27 +5,18 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterable, Iterator
+from functools import cache
 from itertools import pairwise
 from statistics import fmean, stdev
 
 from federated_analytics.report.result import POOLED, Result, Row, pair
-from tests.report.persons import CONCEPTS, SITES, Person, persons_of
+from tests.report import outcomes
+from tests.report.persons import CONCEPTS, LABELS, SITES, Person, persons_of
 
 Strata = tuple[tuple[str, str], ...]
 
 THRESHOLD = 5
 POPULATIONS = ("Type 2 diabetes", "Everyone")
-LABELS = {
-    "age": {"label": "Age", "unit": "years", "step": 1},
-    "bmi": {"label": "Body mass index", "unit": "kg/m2", "step": 0.1},
-    "systolic_bp": {"label": "Systolic blood pressure", "unit": "mm[Hg]", "step": 1},
-    "hba1c": {"label": "Haemoglobin A1c", "unit": "%", "step": 0.1},
-    "smoking": {"label": "Smoking status", "unit": ""},
-    "hypertension": {"label": "Hypertension", "unit": ""},
-    "asthma": {"label": "Asthma", "unit": ""},
-    "sex": {"label": "Sex", "unit": ""},
-    "age_group": {"label": "Age group", "unit": ""},
-}
 NUMERIC = ("age", "bmi", "systolic_bp", "hba1c")
 EDGES = [4 + 0.5 * i for i in range(21)]
 STUDY_TOML = """[study]
@@ -44,6 +35,7 @@ by = ["sex", "age_group"]
 """
 
 
+@cache
 def sample() -> Result:
     """Three sites that answered, one that failed, two populations, every result type."""
     persons = {site: list(persons_of(site)) for site in SITES}
@@ -300,4 +292,6 @@ ANALYSES: tuple[tuple[str, str, Answer], ...] = (
     ("histogram", "Distribution of HbA1c", _histogram),
     ("frequencies", "Categories", _frequencies),
     ("top_concepts", "Most frequent conditions", _top_concepts),
+    ("survival", "Survival", outcomes.survival),
+    ("linear_regression", "", outcomes.regression),
 )

@@ -6,7 +6,16 @@ from collections.abc import Callable, Mapping
 
 from federated_analytics.errors import FormatError, did_you_mean
 from federated_analytics.report.cells import View
-from federated_analytics.report.figures import bars, box, coverage, flow, forest, histogram
+from federated_analytics.report.figures import (
+    bars,
+    box,
+    coefficients,
+    coverage,
+    flow,
+    forest,
+    histogram,
+    survival,
+)
 from federated_analytics.report.figures.place import Asked
 from federated_analytics.report.figures.svg import Figure
 from federated_analytics.report.result import Result
@@ -15,12 +24,14 @@ KINDS: Mapping[str, Callable[[View, Asked], Figure]] = {
     "histogram": histogram.figure,
     "box": box.figure,
     "forest": forest.figure,
+    "survival": survival.figure,
+    "coefficients": coefficients.figure,
     "bars": bars.figure,
     "prevalence": bars.prevalence,
     "coverage": coverage.figure,
     "attrition": flow.figure,
 }
-WITHOUT_VARIABLE = ("bars", "prevalence", "coverage", "attrition")
+WITHOUT_VARIABLE = ("survival", "coefficients", "bars", "prevalence", "coverage", "attrition")
 
 
 def plot(
@@ -37,9 +48,11 @@ def plot(
     """A figure of a result.
 
     Args:
-        variable: a feature; left out for coverage, attrition, prevalence and top concepts.
+        variable: a feature: an event in survival curves, the outcome in coefficients; left out
+            for coverage, attrition, prevalence and top concepts.
         kind: one of `KINDS`; the first that the rows can answer where left out.
-        by: strata whose levels are shown beside each other; ("site",) in box plots.
+        by: strata whose levels are shown beside each other; ("site",) in box plots,
+            survival curves and coefficients.
         population: the first one where left out.
         site: pooled where left out.
         result_id: the analysis; the first that can answer where left out.

@@ -6,6 +6,7 @@ from federated_analytics.report import numerals
 from federated_analytics.report.cells import Cell, View, natural
 from federated_analytics.report.figures.place import Asked, nothing_for, own
 from federated_analytics.report.figures.svg import Drawing, Figure, wrapped
+from federated_analytics.report.tables import persons_text
 
 GAP = 34.0
 
@@ -18,7 +19,7 @@ def figure(view: View, asked: Asked) -> Figure:
     if not steps:
         raise nothing_for(asked, "attrition")
     title = f"Attrition – {asked.population}"
-    described = "; ".join(f"{c.level}: {numerals.count(c.text('count'))}" for c in steps)
+    described = "; ".join(f"{c.level}: {persons_text(c)}" for c in steps)
     drawing = Drawing(asked.width, title, f"{described}.")
     width = min(380.0, asked.width * 0.64)
     y = 4.0
@@ -37,7 +38,7 @@ def _step(drawing: Drawing, cell: Cell, y: float, width: float, *, last: bool) -
     for i, line in enumerate(lines):
         drawing.text(12, y + 19 + 16 * i, line)
     share = cell.text("percentage")
-    n = f"n = {numerals.count(cell.text('count'))}"
+    n = f"n = {persons_text(cell)}"
     drawing.text(12, y + height - 11, n, bold=True, fill="s0" if last else "ink")
     if numerals.placeholder(share) is None:
         text = f"{numerals.percent(share)} %"
@@ -58,4 +59,5 @@ def _left_out(before: Cell, after: Cell) -> str:
     earlier, later = before.number("count"), after.number("count")
     if earlier is None or later is None:
         return f"left out: {numerals.WITHHELD}"
-    return f"left out: {earlier - later:,.0f}"
+    # Counts with noise may grow from one step to the next.
+    return f"left out: {earlier - later:,.0f}" if later <= earlier else "left out: about 0"

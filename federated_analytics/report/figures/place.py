@@ -65,6 +65,15 @@ def nothing_for(asked: Asked, kinds: str) -> FormatError:
     )
 
 
+DASHES = ("", "7 3", "2 2.5", "9 3 2 3", "4 2")
+"""Five, as the colours are six: thirty series differ in one or the other."""
+
+
+def dash_of(position: int) -> str:
+    """The line style of the series at a position, for those who do not see its colour."""
+    return DASHES[position % len(DASHES)]
+
+
 def colour_of(position: int) -> str:
     """The colour of the series at a position; they repeat after six."""
     from federated_analytics.report.figures.svg import SERIES

@@ -120,6 +120,7 @@ class Drawing:
         fill: str = "",
         stroke: str = "",
         width: float = 1.5,
+        dash: str = "",
         opacity: float = 1.0,
         closed: bool = False,
         hover: str = "",
@@ -128,7 +129,7 @@ class Drawing:
             return
         text = "M" + "L".join(f"{_n(x)} {_n(y)}" for x, y in points) + ("Z" if closed else "")
         lowest = max(y for _, y in points)
-        self._add("path", f'd="{text}"' + _paint(fill, stroke, width, "", opacity), lowest, hover)
+        self._add("path", f'd="{text}"' + _paint(fill, stroke, width, dash, opacity), lowest, hover)
 
     def text(
         self,
