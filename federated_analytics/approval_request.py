@@ -7,7 +7,6 @@ import time
 from typing import TYPE_CHECKING
 
 from federated_analytics.code_digest import code_digest
-from federated_analytics.omop.database import snapshot
 from federated_analytics.preview import leaving, statements
 from federated_analytics.privacy.asked import Asked
 
@@ -21,7 +20,7 @@ SECONDS = 30.0
 
 def approval_request(site: Site, asker: Asker, study: Study) -> Asked:
     """Everything that a person needs to decide; the database is asked for its grants alone."""
-    with snapshot(site.url, SECONDS) as connection:
+    with site.snapshot(SECONDS) as connection:
         sql = statements(study, connection, site.cdm)
     return Asked(
         study_name=study.study.name,

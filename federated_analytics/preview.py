@@ -15,6 +15,7 @@ from federated_analytics.omop.database import database_url, may_create_temporary
 from federated_analytics.omop.strata import groupings
 from federated_analytics.omop.tables import Cdm, Statement
 from federated_analytics.omop.workspace import Workspace
+from federated_analytics.quote import quote, to_text
 
 if TYPE_CHECKING:
     from federated_analytics.privacy.policy import Policy
@@ -48,6 +49,9 @@ def preview(study: Study, url: str, policy: Policy, cdm: Cdm | None = None) -> s
     parts += ["", "-- What would leave", *(f"--   {line}" for line in leaving(study))]
     parts.append(_terms(policy))
     parts += [f"-- {line}" for line in would_be_refused(study, policy)]
+    if policy.mode == "dp":
+        quoted = to_text(quote(study, policy.terms))
+        parts += ["", "-- What it would cost", *(f"--   {line}" for line in quoted.splitlines())]
     return "\n".join(parts) + "\n"
 
 

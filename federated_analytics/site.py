@@ -7,7 +7,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
@@ -27,9 +27,12 @@ from federated_analytics.privacy.policy import Policy, refuse
 from federated_analytics.privacy.release import Release
 
 if TYPE_CHECKING:
+    import sqlalchemy as sa
     from sqlalchemy.engine import URL
 
     from federated_analytics.execution import OnPopulation
+    from federated_analytics.omop.pool import ConnectionPool
+    from federated_analytics.omop.stop import Stop
     from federated_analytics.privacy.draft import Evidence
     from federated_analytics.site_config import SiteConfig
     from federated_analytics.study import Study
@@ -78,12 +81,16 @@ class Site:
     Args:
         url: SQLAlchemy URL of a PostgreSQL database.
         name: shown in results; "" leaves the naming to the server.
+        pool: connections that a service holds; without it, each snapshot opens its own.
+        stop: ends a study from another thread; needs a pool.
     """
 
     url: URL = field(repr=False)
     policy: Policy = field(default_factory=Policy)
     cdm: Cdm = field(default_factory=Cdm)
     name: str = ""
+    pool: ConnectionPool | None = field(default=None, repr=False, compare=False)
+    stop: Stop | None = field(default=None, repr=False, compare=False)
 
     @classmethod
     def from_node_config(cls, config: Mapping[str, Any]) -> Self:
@@ -122,6 +129,20 @@ class Site:
         schemas = (table.cdm_schema, table.vocabulary_schema, table.results_schema)
         cdm = Cdm(*(schema or None for schema in schemas))
         return cls(database_url(text), config.policy, cdm, config.site.name)
+
+    @contextlib.contextmanager
+    def snapshot(self, seconds: float) -> Iterator[sa.Connection]:
+        """One repeatable-read transaction in the database, rolled back at its end.
+
+        Raises:
+            DatabaseError: one of its kinds.
+            Stopped: the study is not to go on.
+        """
+        from federated_analytics.omop.database import snapshot
+
+        made = self.pool.snapshot(seconds, self.stop) if self.pool else snapshot(self.url, seconds)
+        with made as connection:
+            yield connection
 
     def answer(self, body: bytes) -> bytes:
         """The release, as bytes, that answers a request. Never raises; never says more."""
@@ -190,10 +211,10 @@ class Site:
         """
         # Imported here: a courier that never asks the database starts without them.
         from federated_analytics.execution import evidence
-        from federated_analytics.omop.database import cdm_source, fingerprint, snapshot
+        from federated_analytics.omop.database import cdm_source, fingerprint
 
         started = time.monotonic()
-        with snapshot(self.url, seconds) as connection:
+        with self.snapshot(seconds) as connection:
             source = cdm_source(connection, self.cdm)
             synthetic = "synthetic" in str(source.get("cdm_source_name")).lower()
             if self.policy.preset == "exploration" and not synthetic:
@@ -204,6 +225,8 @@ class Site:
             bounded = self.policy.mode == "dp"
             found = evidence(connection, self.cdm, study, on_population, bounded=bounded)
             database = fingerprint(connection, self.cdm, run)
+        if self.stop is not None:
+            self.stop.check()  # before anything is charged for what was found
         return Examined(tuple(found), database, synthetic, round(time.monotonic() - started, 3))
 
 

@@ -14,6 +14,8 @@ from federated_analytics.errors import ConfigError, PolicyError
 from federated_analytics.privacy.policy import Policy
 from federated_analytics.toml_place import place, remedy
 
+REQUEST_KINDS = ("fedmed", "flame")
+"""Kinds of requests besides studies that a site may answer, and grant by their name."""
 Name = Annotated[str, Field(min_length=1, max_length=60, pattern=r"^[\w .@+-]+$")]
 
 
@@ -46,7 +48,15 @@ class DatabaseTable(_Table):
         default="", max_length=63, description="schema of cohort tables, if another"
     )
     work_mem: str = Field(
-        default="64MB", pattern=r"^\d{1,6}(kB|MB|GB)$", description="PostgreSQL's work_mem"
+        default="128MB",
+        pattern=r"^\d{1,6}(kB|MB|GB)$",
+        description="PostgreSQL's work_mem during a study: memory of one sort or hash",
+    )
+    temp_file_limit: str = Field(
+        default="",
+        pattern=r"^(\d{1,6}(kB|MB|GB|TB))?$",
+        description="PostgreSQL's temp_file_limit during a study, where the role may set it "
+        "(GRANT SET ON PARAMETER, from version 15 on); the role's own where left out",
     )
     version: str = Field(
         default="",
@@ -73,16 +83,53 @@ class ServiceTable(_Table):
     )
     group: str = Field(default="", description="system group that may write to the socket")
     token_file: str = Field(default="", description="with a port: the file that holds the token")
-    concurrent: int = Field(default=2, ge=1, le=64, description="studies that run at once")
-    queue: int = Field(default=16, ge=0, le=1_000, description="studies that wait for a place")
+    concurrent: int = Field(
+        default=2,
+        ge=1,
+        le=64,
+        description="studies that run at once, and connections held to the database",
+    )
+    queue: int = Field(
+        default=16,
+        ge=0,
+        le=1_000,
+        description="requests that are answered beside those; more are told that the site is busy",
+    )
     study_seconds: float = Field(
-        default=600, gt=0, le=86_400, description="longest that a study may work"
+        default=600,
+        gt=0,
+        le=86_400,
+        description="longest that a study may work, and each of its statements; an analyst may "
+        "ask for less",
     )
     answer_seconds: float = Field(
         default=5,
         gt=0,
         le=60,
         description="after so long a study is answered with a ticket, and asked for again",
+    )
+    abandon_seconds: float = Field(
+        default=60,
+        ge=30,
+        le=86_400,
+        description="a study that nobody has asked for so long is cancelled: its run was stopped "
+        "(a run asks every 15 seconds, or more often)",
+    )
+    stop_seconds: int = Field(
+        default=30,
+        ge=0,
+        le=3_600,
+        description="how long studies may go on once the service is told to stop; then they are "
+        "cancelled",
+    )
+    fragments: str = Field(
+        default="",
+        description="YAML file of the fragments that FedMed's clients may ask; none where left out",
+    )
+    data_sources: str = Field(
+        default="",
+        description="folder with the datasources.json of FHIR servers and S3 stores that approved "
+        "scripts may read, each bound to projects; none where left out",
     )
     console_port: int = Field(
         default=0, ge=0, le=65_535, description="port of the web console on 127.0.0.1; 0 is none"
@@ -103,17 +150,20 @@ class AnalystTable(_Table):
     key: str = Field(pattern=r"^ed25519:[A-Za-z0-9+/=_-]{40,60}$", description="her public key")
     projects: tuple[Name, ...] = Field(min_length=1, description="projects she belongs to")
     analyses: tuple[str, ...] = Field(
-        default=(), description="kinds of analyses that she may ask; every kind where left out"
+        default=(),
+        description="kinds of analyses that she may ask, with `fedmed` and `flame` among them; "
+        "every kind where left out",
     )
     until: date | None = Field(default=None, description="the last day her key is taken")
 
     @field_validator("analyses")
     @classmethod
     def _known(cls, kinds: tuple[str, ...]) -> tuple[str, ...]:
+        known = (*analyses(), *REQUEST_KINDS)
         for kind in kinds:
-            if kind not in analyses():
+            if kind not in known:
                 raise ValueError(
-                    f"there is no analysis {kind[:60]!r}; there are: {', '.join(analyses())}"
+                    f"there is no analysis {kind[:60]!r}; there are: {', '.join(known)}"
                 )
         return kinds
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 from sqlalchemy import exc
@@ -26,9 +26,15 @@ from federated_analytics.errors import (
 )
 from federated_analytics.omop.tables import Cdm
 
+if TYPE_CHECKING:
+    from federated_analytics.omop.stop import Stop
+
 CONNECT_SECONDS = 10
 WORK_MEMORY = "128MB"
 """Memory of one sort or hash in the database; enough that a frame of 1,000,000 persons fits."""
+
+NOTICE = "2s"
+"""How soon the database ends a statement whose client was killed."""
 
 READABLE_CDM = ("5.3", "5.4")
 
@@ -56,38 +62,95 @@ def database_url(text: str) -> URL:
 def snapshot(url: URL, seconds: float) -> Iterator[sa.Connection]:
     """One repeatable-read transaction, rolled back at its end: nothing is left in the database.
 
+    On a connection of its own; a service holds a `pool.ConnectionPool`.
+
     Args:
         seconds: limit of each statement.
     Raises:
         DatabaseError: one of its kinds, without the database's own words.
     """
-    options = {
-        "connect_timeout": max(1, min(CONNECT_SECONDS, int(seconds))),
-        "application_name": "federated_analytics",
-    }
     engine = sa.create_engine(
         url,
         poolclass=sa.NullPool,
-        connect_args=options,
+        connect_args=connect_options(seconds),
         isolation_level="REPEATABLE READ",
         hide_parameters=True,
     )
     try:
-        with engine.connect() as connection, connection.begin() as transaction:
-            limit = max(1, int(seconds * 1000))
-            for setting in (
-                f"statement_timeout = {limit}",
-                f"lock_timeout = {limit}",
-                f"work_mem = '{WORK_MEMORY}'",
-                "jit = off",
-            ):
-                connection.execute(sa.text(f"SET LOCAL {setting}"))
+        with transaction(engine, seconds) as connection:
             yield connection
-            transaction.rollback()
-    except exc.SQLAlchemyError as error:
-        raise explained(error) from error
     finally:
         engine.dispose()
+
+
+def connect_options(seconds: float = CONNECT_SECONDS) -> dict[str, str | int]:
+    """How a connection is opened (libpq's parameters)."""
+    return {
+        "connect_timeout": max(1, min(CONNECT_SECONDS, int(seconds))),
+        "application_name": "federated_analytics",
+    }
+
+
+@contextmanager
+def transaction(
+    engine: sa.Engine,
+    seconds: float,
+    *,
+    work_mem: str = WORK_MEMORY,
+    temp_file_limit: str = "",
+    stop: Stop | None = None,
+) -> Iterator[sa.Connection]:
+    """A transaction of `engine` under a study's limits, rolled back at its end.
+
+    Raises: as `snapshot`; and Stopped where `stop` was asked to.
+    """
+    limit = str(max(1, int(seconds * 1000)))
+    settings = {"statement_timeout": limit, "lock_timeout": limit, "work_mem": work_mem}
+    try:
+        with engine.connect() as connection:
+            try:
+                with connection.begin() as begun, stop.over(connection) if stop else nullcontext():
+                    _set(connection, settings | {"jit": "off"})
+                    if temp_file_limit and _may_set(connection, "temp_file_limit"):
+                        _set(connection, {"temp_file_limit": temp_file_limit})
+                    yield connection
+                    begun.rollback()
+            finally:
+                if stop is not None and stop.reason:
+                    connection.invalidate()  # a cancel may still be on its way to it
+    except exc.SQLAlchemyError as error:
+        if stop is not None:
+            stop.check()
+        raise explained(error) from error
+
+
+def _set(connection: sa.Connection, settings: Mapping[str, str]) -> None:
+    """Settings for the rest of the transaction, in one statement."""
+    calls: list[sa.ColumnElement[Any]] = [
+        sa.func.set_config(name, value, True) for name, value in settings.items()
+    ]
+    if (connection.dialect.server_version_info or (0,)) >= (14,):
+        notice = sa.func.set_config("client_connection_check_interval", NOTICE, True)
+        # Other systems cannot, and refuse it.
+        calls.append(sa.case((sa.func.version().contains("linux"), notice)))
+    connection.execute(sa.select(*calls))
+
+
+def _may_set(connection: sa.Connection, name: str) -> bool:
+    """Whether the role may change a setting that is a superuser's (PostgreSQL 15 can grant it)."""
+    granted = (
+        "has_parameter_privilege(:name, 'SET')"
+        if (connection.dialect.server_version_info or (0,)) >= (15,)
+        else "(SELECT rolsuper FROM pg_roles WHERE rolname = current_user AND :name <> '')"
+    )
+    return bool(connection.execute(sa.text(f"SELECT {granted}"), {"name": name}).scalar())
+
+
+class DatabaseSpace(DatabaseError):
+    """A study that needs more disk for its own files than a study may have."""
+
+    code = "database_space"
+    default_remedy = "Ask for fewer features, strata or concepts at once."
 
 
 _BY_STATE: dict[str, type[DatabaseError]] = {
@@ -106,6 +169,8 @@ _BY_STATE: dict[str, type[DatabaseError]] = {
     "08": DatabaseUnreachable,
     "57P": DatabaseUnreachable,
     "53300": DatabaseUnreachable,
+    "53100": DatabaseSpace,
+    "53400": DatabaseSpace,
 }
 
 _MESSAGES: dict[type[DatabaseError], str] = {
@@ -116,6 +181,7 @@ _MESSAGES: dict[type[DatabaseError], str] = {
     DatabaseTimeout: "The database did not finish in time.",
     NotNumeric: "A column that should be numeric is not.",
     DatabaseUnreachable: "The database does not answer.",
+    DatabaseSpace: "The study needs more disk in the database than it may use.",
     DatabaseError: "The database could not answer the study.",
 }
 
@@ -164,14 +230,19 @@ def data_version(url: URL, cdm: Cdm, seconds: float) -> str:
     made anew, and no more.
     """
     with snapshot(url, seconds) as connection:
-        source = cdm_source(connection, cdm)
-        counters = connection.execute(
-            sa.text(
-                "SELECT sum(n_tup_ins + n_tup_upd + n_tup_del), count(*) FROM pg_stat_all_tables "
-                "WHERE schemaname = ANY(:schemas)"
-            ),
-            {"schemas": [cdm.cdm_schema or "public", cdm.results_schema or "public"]},
-        ).one()
+        return version_of(connection, cdm)
+
+
+def version_of(connection: sa.Connection, cdm: Cdm) -> str:
+    """`data_version` on a connection that is there."""
+    source = cdm_source(connection, cdm)
+    counters = connection.execute(
+        sa.text(
+            "SELECT sum(n_tup_ins + n_tup_upd + n_tup_del), count(*) FROM pg_stat_all_tables "
+            "WHERE schemaname = ANY(:schemas)"
+        ),
+        {"schemas": [cdm.cdm_schema or "public", cdm.results_schema or "public"]},
+    ).one()
     text = "/".join(map(str, (*sorted(map(str, source.items())), *counters)))
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 

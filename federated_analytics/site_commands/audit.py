@@ -25,7 +25,9 @@ def list_(
     from federated_analytics.privacy.asked import shown
 
     for line in deque(_audit(config).lines(), maxlen=last):
-        what = line.get("code" if line["decision"] == "refused" else "study_name") or ""
+        names = {"refused": ["code"], "cancelled": ["study_name", "code"]}
+        of = names.get(line["decision"], ["study_name"])
+        what = ", ".join(str(line[name]) for name in of if line.get(name))
         who = line.get("analyst") or line.get("by") or "-"
         text = f"{line['line']:>6}  {line['time']}  {line['decision']:<9}  {who}  {what}"
         print(" ".join(shown(text).splitlines()))

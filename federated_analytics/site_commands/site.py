@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from federated_analytics.site_commands import approval, audit, policy
+from federated_analytics.site_commands import approval, audit, policy, running
+
+if TYPE_CHECKING:
+    from federated_analytics.flame.at_site import ScriptsAtSite
+    from federated_analytics.request_kinds import Handler
+    from federated_analytics.site_config import SiteConfig
 
 app = typer.Typer(no_args_is_help=True)
 app.add_typer(approval.app)
+app.add_typer(running.app)
 app.add_typer(audit.app, name="audit", help="What was asked, decided and released.")
 app.add_typer(policy.app, name="policy", help="The site's policy: check, show, explain.")
 ConfigFile = Annotated[Path, typer.Argument(help="The site's site.toml.")]
@@ -73,8 +79,10 @@ def serve(config: ConfigFile) -> None:
     from federated_analytics.site_service.server import serve as serve_site
 
     loaded = SiteConfig.load(config)
-    guarded = GuardedSite.open(loaded)
     table = loaded.service
+    scripts, fragments = _scripts(loaded), _fragments(loaded)
+    kinds = {"flame": scripts, "fedmed": fragments}
+    guarded = GuardedSite.open(loaded, {k: handler for k, handler in kinds.items() if handler})
     token = str(loaded.path(table.token_file)) if table.token_file else ""
     address = Address.parse(loaded.address, token)
     print(f"{loaded.site.name}: public key {guarded.state.key.public.text}", flush=True)
@@ -83,9 +91,36 @@ def serve(config: ConfigFile) -> None:
         address,
         users=table.users,
         group=table.group,
-        limits=Limits(concurrent=table.concurrent, queue=table.queue),
+        # Who waits for a study needs no place of it: the site itself keeps count of those.
+        limits=Limits(
+            concurrent=table.concurrent + table.queue, queue=0, stop_seconds=table.stop_seconds
+        ),
         on_ready=lambda: print(f"{loaded.site.name}: listening on {loaded.address}", flush=True),
     )
+    if scripts:
+        scripts.stop()
+
+
+def _fragments(config: SiteConfig) -> Handler | None:
+    """The handler of FedMed's requests, where the site has fragments for them."""
+    if not config.service.fragments:
+        return None
+    from federated_analytics.fedmed.over_flower import FragmentsHandler, load_fragments
+
+    file = config.path(config.service.fragments)
+    return FragmentsHandler(load_fragments(file, config.site.name), config.site.name)
+
+
+def _scripts(config: SiteConfig) -> ScriptsAtSite | None:
+    """The handler of scripts; none where the packages that it needs are not installed."""
+    from importlib.util import find_spec
+
+    if find_spec("httpx") is None:
+        return None
+    from federated_analytics.flame.at_site import ScriptsAtSite
+
+    sources = config.service.data_sources
+    return ScriptsAtSite(config.state / "flame", config.path(sources) if sources else None)
 
 
 @app.command(epilog="Example: federated-analytics site console site.toml")

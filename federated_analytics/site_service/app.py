@@ -17,7 +17,7 @@ from starlette.requests import ClientDisconnect
 from federated_analytics.site_service.decision import decision
 from federated_analytics.site_service.limits import Limits, Places, in_thread
 from federated_analytics.site_service.logs import log_event
-from federated_analytics.site_service.metrics import CONTENT_TYPE, Metrics
+from federated_analytics.site_service.metrics import CONTENT_TYPE, Metrics, gauges
 from federated_analytics.site_service.socket_client import CONTENT
 
 
@@ -40,6 +40,14 @@ class Answers(Protocol):
         """The public part of the site's policy, as JSON types."""
         ...
 
+    def counts(self) -> Mapping[str, int]:
+        """Studies that run, and that wait for a place, by these names; for the metrics."""
+        ...
+
+    def stop(self, seconds: float) -> None:
+        """Let the studies that run finish for so long, then cancel them; begin no more."""
+        ...
+
 
 @dataclass
 class ServiceState:
@@ -50,6 +58,7 @@ class ServiceState:
     metrics: Metrics
     token: str = field(default="", repr=False)
     stopping: bool = False
+    stopped_at: float = 0.0
     held_bytes: int = 0
     places: Places = field(init=False)
 
@@ -80,7 +89,8 @@ def service_app(state: ServiceState) -> FastAPI:
 
     @app.get("/metrics")
     async def metrics() -> Response:
-        return Response(state.metrics.text(), media_type=CONTENT_TYPE)
+        text = state.metrics.text() + gauges(state.answers.counts())
+        return Response(text, media_type=CONTENT_TYPE)
 
     @app.get("/info")
     async def info() -> Response:

@@ -6,6 +6,7 @@ import bisect
 import re
 import threading
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -49,8 +50,8 @@ class Metrics:
                 *_counter("requests_total", "Requests answered.", "decision", self.decisions),
                 *_counter("turned_away_total", "Refused unread.", "reason", self.turned_away),
                 *self._histogram(),
-                *_gauge("running", "Studies that run.", self.running),
-                *_gauge("queued", "Studies that wait for a place.", self.queued),
+                *_gauge("running", "Requests that are answered now.", self.running),
+                *_gauge("queued", "Requests that wait for a place.", self.queued),
                 *_gauge("connections", "Open connections.", self.connections),
             ]
         return "\n".join(lines) + "\n"
@@ -63,6 +64,16 @@ class Metrics:
             total += count
             lines.append(f'{name}_bucket{{le="{end}"}} {total}')
         return [*lines, f"{name}_sum {self.seconds:.6f}", f"{name}_count {total}"]
+
+
+def gauges(counts: Mapping[str, int]) -> str:
+    """Numbers of studies by what they do now, in the same form."""
+    lines = [
+        line
+        for name, count in counts.items()
+        for line in _gauge(f"studies_{name}", f"Studies: {name}.", count)
+    ]
+    return "".join(f"{line}\n" for line in lines)
 
 
 def _counter(name: str, help: str, label: str, counts: Counter[str]) -> list[str]:

@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -34,7 +35,7 @@ def serve(
     limits: Limits | None = None,
     on_ready: Callable[[], None] | None = None,
 ) -> None:
-    """Serve until the process is told to stop; running studies may finish first.
+    """Serve until the process is told to stop; running studies may finish first, for a while.
 
     Args:
         users: names or numbers of system users who may connect, besides this process's own.
@@ -58,6 +59,9 @@ def serve(
     write_json_lines()
     with listening(address, group) as opened:
         _server(state, admitted, on_ready).run(sockets=[opened])
+        # Still listening, so that no second service starts on the same state.
+        left = chosen.stop_seconds - (time.monotonic() - state.stopped_at)
+        answers.stop(max(0.0, left) if state.stopping else 0.0)
     log_event("stopped")
 
 
@@ -85,7 +89,8 @@ def _server(
                     signal.signal(number, handler)
 
         def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-            state.stopping = True
+            if not state.stopping:
+                state.stopping, state.stopped_at = True, time.monotonic()
             super().handle_exit(sig, frame)
 
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:

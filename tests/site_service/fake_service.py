@@ -54,6 +54,12 @@ class FakeAnswers:
     def info(self) -> Mapping[str, Any]:
         return {"site": "s", "minimum_count": 5}
 
+    def counts(self) -> Mapping[str, int]:
+        return {"working": 1, "waiting": 0}
+
+    def stop(self, seconds: float) -> None:
+        print(f"stopped {seconds > 0}", flush=True)
+
 
 @dataclass
 class Running:
