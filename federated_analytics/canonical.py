@@ -28,12 +28,16 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import sqlalchemy as sa
+
     from federated_analytics.analyses.base import Query
     from federated_analytics.omop.feature import Feature
     from federated_analytics.omop.strata import Stratum
+    from federated_analytics.omop.tables import Cdm
     from federated_analytics.study import Study
 
 Expand = Callable[[frozenset[int]], frozenset[int]]
@@ -86,6 +90,25 @@ def questions(study: Study, expand: Expand | None = None) -> list[Question]:
         for population in study.populations_of(query)
         for question in _questions(study, position, query, population, expand)
     ]
+
+
+def expansion(connection: sa.Connection, cdm: Cdm) -> Expand:
+    """Concepts to themselves and all below them, in one site's vocabulary; each asked once."""
+    import sqlalchemy as sa
+
+    ancestor = cdm.table("concept_ancestor")
+
+    @cache
+    def expand(concepts: frozenset[int]) -> frozenset[int]:
+        if not concepts:
+            return concepts
+        listed = sa.any_(sa.cast(sorted(concepts), sa.ARRAY(sa.BigInteger)))
+        below = sa.select(ancestor.c.descendant_concept_id).where(
+            ancestor.c.ancestor_concept_id == listed
+        )
+        return concepts | frozenset(connection.execute(below).scalars())
+
+    return expand
 
 
 def question_key(

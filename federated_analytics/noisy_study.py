@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from federated_analytics import wire
 from federated_analytics.aggregates.base import Aggregate
+from federated_analytics.aggregates.count import Count
 from federated_analytics.aggregates.table import Key
-from federated_analytics.canonical import Question, questions
+from federated_analytics.analyses.counts import ATTRITION, PERSONS
+from federated_analytics.canonical import Question
 from federated_analytics.errors import RequestRefused
 from federated_analytics.messages import Answer, Noise
 from federated_analytics.privacy.accounting import (
@@ -23,6 +25,7 @@ from federated_analytics.privacy.accounting import (
     rho_of,
     spent,
 )
+from federated_analytics.privacy.consistency import falling
 from federated_analytics.privacy.draft import Evidence
 from federated_analytics.privacy.noise_plan import cost
 from federated_analytics.privacy.noise_statistics import PublicDomain
@@ -56,18 +59,22 @@ def charged_answers(
     study: Study,
     evidence: Sequence[Evidence],
     version: str,
+    asked: Sequence[Question],
 ) -> tuple[tuple[Answer, ...], tuple[float, float]]:
     """The answers with noise, and the ε that was charged and what is left.
 
     A question that was answered before is given the same answer, whatever it is called now, and
     costs nothing. The charge is durable before any noise is drawn.
 
+    Args:
+        asked: the study's questions, in the words of the site's vocabulary.
+
     Raises:
         BudgetSpent: the analyst's budget does not cover the study.
         RequestRefused: nothing of the study can be answered with noise.
     """
     whole = planned(evidence)
-    units = [unit for plan in whole for unit in _units(plan, study, ledger, version)]
+    units = [unit for plan in whole for unit in _units(plan, asked, ledger, version)]
     if not units:
         refused = [plan.evidence.refusal for plan in whole if plan.evidence.refusal]
         if not refused:
@@ -78,7 +85,7 @@ def charged_answers(
     if fresh:
         rho = rho_of(policy.epsilon, policy.delta)
         made = with_noise([unit.plan for unit in fresh], rho)
-        drawn = {id(unit): one for unit, one in zip(fresh, made, strict=True)}
+        drawn = {id(unit): _falling(one) for unit, one in zip(fresh, made, strict=True)}
     answers = []
     for plan in whole:
         cells: dict[Key, Aggregate] = {}
@@ -95,12 +102,27 @@ def charged_answers(
     return tuple(answers), charged
 
 
-def _units(plan: Planned, study: Study, ledger: Ledger, version: str) -> list[_Unit]:
+def _falling(drawn: NoisyDraft) -> NoisyDraft:
+    """An attrition whose steps never rise, though noise is drawn for each by itself.
+
+    It costs no privacy: only noisy numbers are read.
+    """
+    cells = dict(drawn.draft.cells)
+    steps = sorted(key for key in cells if key.variable == ATTRITION)
+    persons = cells.get(Key((), PERSONS, "", "persons"))
+    if not steps or persons is None:
+        return drawn
+    left = falling([cells[key].support[0] for key in steps], persons.support[0])
+    cells |= {key: Count(number) for key, number in zip(steps, left, strict=True)}
+    return replace(drawn, draft=replace(drawn.draft, cells=cells))
+
+
+def _units(plan: Planned, asked: Sequence[Question], ledger: Ledger, version: str) -> list[_Unit]:
     if plan.domain is None:
         return []
     of = plan.evidence
     found = []
-    for question in questions(study):
+    for question in asked:
         if (question.analysis, question.population) != (of.analysis, of.population):
             continue
         part = _part(plan.domain, question)

@@ -12,6 +12,8 @@ REASONS = {
     "R2": "another number that is withheld would follow from it",
     "R3": "one person makes up most of the sum",
     "R4": "its groups are too small for intervals that they can share",
+    "R6": "fewer than {k} persons have the event, or fewer than {k} leave without it",
+    "R7": "too many parameters for its persons, or a column sets fewer than {k} of them apart",
 }
 """Of a rule, as a report says it."""
 

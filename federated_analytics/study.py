@@ -21,7 +21,7 @@ from pydantic import (
     model_validator,
 )
 
-from federated_analytics.analyses.base import Query, analyses
+from federated_analytics.analyses.base import FeatureQuery, Query, analyses
 from federated_analytics.errors import StudyError, UnknownAnalysis, did_you_mean
 from federated_analytics.omop.cohort import Atlas, Everyone, FlatTable, Population
 from federated_analytics.omop.features import Feature, catalogue, resolve
@@ -255,16 +255,23 @@ class Study(BaseModel):
                 raise StudyError(
                     f"{name} is {feature.type}, which {query.kind} does not take.",
                     where=place,
-                    remedy=_ANALYSES_FOR[feature.type],
+                    remedy=_analyses_for(feature.type),
                 )
             analysis.check(query, feature, place)
 
 
-_ANALYSES_FOR = {
-    "numeric": 'Use kind = "summary", "quantiles" or "histogram" for numbers.',
-    "boolean": 'Use kind = "frequencies" for yes/no features.',
-    "categorical": 'Use kind = "frequencies" for categories.',
-}
+_CALLED = {"numeric": "numbers", "boolean": "yes/no features", "categorical": "categories"}
+
+
+def _analyses_for(feature_type: str) -> str:
+    """Which analyses take features of a type, as a remedy."""
+    kinds = [
+        f'"{kind}"'
+        for kind, analysis in analyses().items()
+        if issubclass(analysis.query_type, FeatureQuery) and feature_type in analysis.feature_types
+    ]
+    listed = " or ".join(filter(None, (", ".join(kinds[:-1]), kinds[-1])))
+    return f"Use kind = {listed} for {_CALLED[feature_type]}."
 
 
 def _query(item: Any, where: str) -> Query:

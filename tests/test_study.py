@@ -322,3 +322,21 @@ def test_crossed_strata_need_no_order_of_definition() -> None:
         study = Study.parse(f"{HEAD}{ANALYSIS}by = {list(by)}\n")
         names = [s.name for s in study.strata_of(study.analysis[0], study.population[0])]
         assert names == list(by)
+
+
+@pytest.mark.parametrize(
+    ("kind", "feature", "others"),
+    [
+        ("summary", "sex", {"frequencies", "linear_regression"}),
+        ("frequencies", "bmi", {"summary", "quantiles", "histogram", "linear_regression"}),
+        ("summary", "death", {"frequencies", "survival", "linear_regression"}),
+    ],
+)
+def test_a_feature_of_another_type_is_told_where_it_can_be_asked(
+    kind: str, feature: str, others: set[str]
+) -> None:
+    text = f'[study]\nname = "x"\n[[analysis]]\nkind = "{kind}"\nfeatures = ["{feature}"]\n'
+    with pytest.raises(StudyError) as caught:
+        Study.parse(text)
+    named = caught.value.remedy.removeprefix("Use kind = ").split(" for ")[0]
+    assert set(named.replace(" or ", ", ").replace('"', "").split(", ")) == others

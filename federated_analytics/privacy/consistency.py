@@ -145,6 +145,19 @@ def monotone(cumulative: Sequence[float], variances: Sequence[float] | None = No
     return [level for level, (_, _, size) in zip(levels, blocks, strict=True) for _ in range(size)]
 
 
+def falling(steps: Sequence[float], last: int) -> list[int]:
+    """Noisy numbers of persons left after each step as integers that never rise and end at `last`.
+
+    Args:
+        steps: first to last, persons, of equal noise; the last is replaced.
+        last: >= 0, from a better estimate: who passed all steps is the population itself.
+
+    References: Barlow et al. (1972), as for `monotone`: with a lower bound, the regression is
+        the one without it, cut at the bound
+    """
+    return [*(max(last, n) for n in reversed(monotone(steps[-2::-1]))), last] if steps else []
+
+
 def margins(keys: Iterable[Key]) -> list[Relation[Key]]:
     """Relations among strata: a stratum is the sum of the finer ones that lie within it.
 

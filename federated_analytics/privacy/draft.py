@@ -7,9 +7,11 @@ from dataclasses import dataclass, field
 
 from federated_analytics.aggregates.base import Aggregate
 from federated_analytics.aggregates.person_set import PersonSet
-from federated_analytics.aggregates.table import Key, Table
+from federated_analytics.aggregates.table import Key, Strata, Table
 from federated_analytics.messages import Refusal
 from federated_analytics.privacy.noise_statistics import PublicDomain
+
+COMPLEMENTARY = "R2"
 
 Counted = Callable[[Key, Aggregate], Iterable[tuple[int, PersonSet]]]
 
@@ -30,6 +32,8 @@ class Evidence:
         partial: dimensions of which only some levels are ever counted
         domain: makes the public cells and bounds of an answer with noise; RequestRefused where
             they are not known without the data
+        similar: strata whose persons are too similar to what was answered before (R5): nothing
+            is told of them. They are reported as withheld by R2, which protects them.
     """
 
     analysis: int
@@ -41,6 +45,7 @@ class Evidence:
     counted: Counted = field(default=_nothing, repr=False, compare=False)
     partial: frozenset[str] = frozenset()
     domain: Callable[[], PublicDomain] | None = field(default=None, repr=False, compare=False)
+    similar: frozenset[Strata] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -70,7 +75,9 @@ class Draft:
 
     @classmethod
     def of(cls, evidence: Evidence) -> Draft:
-        return cls(evidence, dict(evidence.table), {})
+        whole = cls(evidence, dict(evidence.table), {})
+        similar = [key for key in evidence.table if key.strata in evidence.similar]
+        return whole.without(similar, COMPLEMENTARY)
 
     def without(self, keys: Iterable[Key], rule: str) -> Draft:
         """This draft with `keys` withheld by a rule."""

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from federated_analytics.errors import LedgerError, RequestRefused, ReusedNonce
+from federated_analytics.privacy import answered_sets
 from federated_analytics.privacy.accounting import Charge
 from federated_analytics.privacy.audit_lines import Head
 from federated_analytics.privacy.state_file import StateFile
@@ -31,7 +32,8 @@ if TYPE_CHECKING:
     from federated_analytics.privacy.count_relations import CountedSet
     from federated_analytics.privacy.overlap import Answered
 
-_SCHEMA = """
+_SCHEMA = (
+    """
 CREATE TABLE IF NOT EXISTS head (
     one INTEGER PRIMARY KEY CHECK (one = 1), id TEXT NOT NULL, counter INTEGER NOT NULL,
     audit_lines INTEGER NOT NULL, audit_hash TEXT NOT NULL, announced TEXT NOT NULL
@@ -48,17 +50,14 @@ CREATE TABLE IF NOT EXISTS nonces (
 CREATE TABLE IF NOT EXISTS answers (
     key TEXT PRIMARY KEY, body BLOB NOT NULL, at REAL NOT NULL
 ) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS populations (
-    key TEXT NOT NULL, data_version TEXT NOT NULL, variables TEXT NOT NULL,
-    persons BLOB NOT NULL, at REAL NOT NULL, PRIMARY KEY (key, data_version, variables)
-);
 CREATE TABLE IF NOT EXISTS counts (
     population TEXT NOT NULL, persons_of TEXT NOT NULL, persons INTEGER NOT NULL,
     released INTEGER NOT NULL, PRIMARY KEY (population, persons_of)
-) WITHOUT ROWID
+) WITHOUT ROWID;
 """
+    + answered_sets.SCHEMA
+)
 _TOLD = "UPDATE head SET audit_lines = ?, audit_hash = ?"
-POPULATIONS_KEPT = 100_000
 
 
 @dataclass(frozen=True)
@@ -182,30 +181,25 @@ class Ledger:
 
     def keep_population(self, answered: Answered) -> None:
         """Keep the person set of an answered population; LedgerError where no room is left."""
-        variables = json.dumps(sorted(answered.variables))
         with self.file.transaction() as connection:
-            kept = connection.execute("SELECT count(*) FROM populations").fetchone()[0]
-            if kept >= POPULATIONS_KEPT:
-                raise LedgerError("The ledger holds as many populations as it can.", where="state")
-            row = [answered.key, answered.data_version, variables, answered.population.to_bytes()]
-            connection.execute(
-                "INSERT OR IGNORE INTO populations VALUES (?, ?, ?, ?, ?)", [*row, time.time()]
-            )
+            answered_sets.keep_population(connection, answered)
             _count(connection)
 
-    def populations(self) -> Iterator[Answered]:
-        """The person sets of every answered population, one at a time."""
-        from federated_analytics.privacy.overlap import Answered
-        from federated_analytics.privacy.person_bitmap import PersonBitmap
-
+    def populations(self, sizes: Iterable[int] | None = None) -> Iterator[Answered]:
+        """The person sets of answered populations, one at a time: all, or of some sizes."""
         with self.file.reading() as connection:
-            for row in connection.execute("SELECT * FROM populations ORDER BY rowid"):
-                yield Answered(
-                    PersonBitmap.from_bytes(row["persons"]),
-                    frozenset(json.loads(row["variables"])),
-                    row["data_version"],
-                    row["key"],
-                )
+            yield from answered_sets.populations(connection, sizes)
+
+    def keep_strata(self, strata: Iterable[Answered]) -> None:
+        """Keep the person sets of strata; the `key` of each is its population's place."""
+        with self.file.transaction() as connection:
+            answered_sets.keep_strata(connection, strata)
+            _count(connection)
+
+    def strata(self, sizes: Iterable[int], *, besides: str) -> Iterator[Answered]:
+        """The kept strata of some sizes, but those of the population `besides`."""
+        with self.file.reading() as connection:
+            yield from answered_sets.strata(connection, sizes, besides)
 
     def keep_counts(self, population: str, counts: Iterable[CountedSet]) -> None:
         """Keep what was counted in a population, for the studies after this one (R2)."""

@@ -17,16 +17,23 @@ is let pass: it says something only together with those thousands, and then `uni
 sees it. "Everybody by sex", then "everybody but one by sex", is refused as a population,
 whatever the strata.
 
+A stratum is such a set too: women of "everybody by sex" against the population "women but one".
+Of strata only `one` is looked at (`similar_strata`), and not among those of one population,
+where R2 does it. A population that is too similar to a stratum is refused; a stratum that is too
+similar to a population, or to another's stratum, is withheld, and R2 sees to the rest of its
+table. That it was withheld for this is not told: by how many persons it differs would follow
+from what R2 leaves open.
+
 Not seen: combinations with weights other than 1 and -1, such as half of three pairwise unions;
-unions on both sides (X + B1 against Q1 + Q2); the values of the same persons in another state of
-the database; and sets that are not recorded. A stratum is such a set: women of "everybody by
-sex" against the population "women but one". A site sees that by recording `strata_sets` too. A
-difference of k persons or more, of whom fewer than k have a value, is a matter of the counts.
+unions on both sides (X + B1 against Q1 + Q2); unions of strata of several populations; the
+persons of a category, a bin or a value that is not missing; the values of the same persons in
+another state of the database. A difference of k persons or more, of whom fewer than k have a
+value, is a matter of the counts.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -44,7 +51,7 @@ class Answered:
     Fields:
         variables: what was asked of them; see `canonical.variables`
         data_version: the state of the database at the time
-        key: the question's, for the site's audit
+        key: which population of which study; of a stratum, which population it divides
     """
 
     population: PersonBitmap
@@ -86,44 +93,40 @@ def too_similar(
     return found.combined(asked, mine)
 
 
-def too_similar_strata(
+def similar_strata(
     asked: Iterable[PersonBitmap], variables: frozenset[str], past: Iterable[Answered], k: int
-) -> Answered | None:
-    """As `too_similar`, for many sets at once and only one against one.
+) -> set[PersonBitmap]:
+    """Those of `asked` that are too similar to one of `past`: one against one, as `too_similar`.
 
-    `past` holds populations and strata other than those of the same population: what follows
-    from one table's own margins is a matter of R2. Sizes are compared first, so a set costs
-    something only where another of about its size was answered.
+    Args:
+        past: populations and strata other than those of the same population: what follows from
+            one table's own margins is a matter of R2. Only those of about the size of one that
+            is asked cost anything (`sizes_near`).
     """
-    by_size: dict[int, list[PersonBitmap]] = {}
+    by_size: dict[int, list[tuple[PersonBitmap, Any]]] = {}
     for one in asked:
-        by_size.setdefault(one.persons, []).append(one)
+        by_size.setdefault(one.persons, []).append((one, one.bitmap()))
+    found: set[PersonBitmap] = set()
     for answer in past:
         size = answer.population.persons
         if size < k or not variables & answer.variables:
             continue
-        for near in range(max(k, size - k + 1), size + k):
-            for one in by_size.get(near, ()):
-                common = one.common(answer.population)
-                differ = one.persons - common, size - common
-                if max(differ) < k and any(differ):
-                    return answer
-    return None
+        beside = [
+            pair for n in range(max(k, size - k + 1), size + k) for pair in by_size.get(n, ())
+        ]
+        theirs = answer.population.bitmap() if beside else None
+        for one, mine in beside:
+            common = mine.intersection_cardinality(theirs)
+            differ = one.persons - common, size - common
+            if max(differ) < k and any(differ):
+                found.add(one)
+    return found
 
 
-def strata_sets(crossed: Mapping[tuple[str, ...], PersonBitmap]) -> list[PersonBitmap]:
-    """The sets behind an answer by strata: overall, each stratum alone, and all crossed.
-
-    Args:
-        crossed: the persons of each combination of levels, one level a stratum.
-    """
-    groups: dict[tuple[tuple[int, str], ...], PersonBitmap] = {}
-    for levels, persons in crossed.items():
-        places = tuple(enumerate(levels))
-        for group in {(), places, *((place,) for place in places)}:
-            held = groups.get(group)
-            groups[group] = persons if held is None else held.union(persons)
-    return list({group.data: group for group in groups.values()}.values())
+def sizes_near(asked: Iterable[PersonBitmap], k: int) -> set[int]:
+    """How many persons a set can have that is too similar to one of these."""
+    sizes = {one.persons for one in asked if one.persons >= k}
+    return {near for size in sizes for near in range(max(k, size - k + 1), size + k)}
 
 
 @dataclass

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pandas as pd
@@ -19,6 +20,7 @@ RANGE = "[feature.{0}]\nrange = [{1}, {2}]\nstep = 1\n"
 def url(database: str) -> str:
     rows = pd.DataFrame({"person_id": range(60)})
     rows["bill"] = [100.0 + i for i in range(59)] + [BILL]
+    rows["square"] = [100.0 + i for i in range(59)] + [SQUARE]
     rows["age"] = [float(30 + i % 30) for i in range(59)] + [103.0]
     rows["mark"] = [0.0] * 59 + [1.0]
     rows["y"] = [float(i % 7) for i in range(59)] + [6.5]
@@ -38,6 +40,27 @@ def test_one_bill_is_most_of_the_sum(url: str) -> None:
     told("7 dominant contributor", BILL, on, off)
     assert off == pytest.approx(BILL, rel=0.01)
     assert on is None
+
+
+SQUARE = 4_500.0
+"""A bill that is 37 % of its sum, and nearly all of the variance."""
+
+
+@pytest.mark.xfail(strict=True, reason="R3 looks at sums; a variance may be one person's too")
+def test_one_bill_is_most_of_the_variance(url: str) -> None:
+    """Of 60 bills one is far from the rest: she is the mean and the root of the squares' sum."""
+    study = FLAT + '[[analysis]]\nkind = "summary"\nfeatures = ["square"]\n'
+
+    def estimate(**policy: Any) -> float | None:
+        found = cells(ask(site(url, "flat", **policy), study)).get(((), "square", "", "moments"))
+        if found is None:
+            return None
+        return float(found.mean + math.sqrt(found.m2 * (found.n - 1) / found.n))
+
+    on, off = estimate(), estimate(dominance=1.0)
+    told("7 one bill, by the variance", SQUARE, on, off)
+    assert off == pytest.approx(SQUARE, rel=0.01)
+    assert on is None or abs(on - SQUARE) > 0.1 * SQUARE
 
 
 def test_quantiles_do_not_tell_the_oldest(url: str) -> None:

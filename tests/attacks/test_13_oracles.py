@@ -6,15 +6,25 @@ import dataclasses
 import json
 import logging
 import zlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import psycopg
 import pytest
+import sqlalchemy as sa
+from sqlalchemy.sql.compiler import IdentifierPreparer
 
-from federated_analytics import wire
-from federated_analytics.messages import Request
+from federated_analytics import execution, wire
+from federated_analytics.aggregates.table import Key
+from federated_analytics.analyses.counts import Counts
+from federated_analytics.errors import WireError
+from federated_analytics.messages import Request, Withheld
+from federated_analytics.omop import flat
+from federated_analytics.omop.frame import Frame
+from federated_analytics.privacy import policy
+from federated_analytics.privacy.draft import Withholding
 from federated_analytics.study import Study
 from tests.attacks.attacker import HEAD, site, told
 from tests.sites import load
@@ -121,30 +131,102 @@ def test_every_string_of_a_request_is_only_text(url: str, path: tuple[Any, ...])
         assert connection.execute("SELECT to_regclass('flat.sentinel')").fetchone() != (None,)
 
 
-def test_nothing_that_is_read_by_others_holds_a_secret(
-    tmp_path: Path, url: str, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
-) -> None:
-    """Logs, standard output, refusals and releases of studies that fail in many ways."""
-    caplog.set_level(logging.DEBUG)
+INJECTED = 'x" * 0 + (SELECT max(secret) FROM nine.t) + 0 * "x'
+"""A column's name that reads another table where names are put into SQL as they are."""
+
+
+def injected(url: str) -> float | str:
+    """The mean of a column of that name, or the code of the refusal."""
+    feature = INJECTED.replace('"', '\\"')
+    study = Study.parse(FLAT + f'[[analysis]]\nkind = "summary"\nfeatures = ["{feature}"]\n')
+    request = Request(study.to_json(), 1, "run", 60.0)
+    disclosure = wire.decode_release(site(url, "zero").answer(wire.encode_request(request)))
+    (result,) = disclosure.answers
+    if result.refusal is not None:
+        return result.refusal.code
+    return next(c.value.mean for c in result.cells if c.key.name == "moments")
+
+
+def test_a_name_reads_no_other_table(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two things stand in the way: names are looked up first, and quoted; either is enough."""
+    on = injected(url)
+    known = flat.column_types
+
+    def any_column(*place: Any) -> dict[str, str]:
+        return {**known(*place), INJECTED: "double precision"}
+
+    with monkeypatch.context() as patched:
+        patched.setattr(IdentifierPreparer, "_escape_identifier", lambda self, value: value)
+        unquoted = injected(url)
+        patched.setattr(flat, "column_types", any_column)
+        off = injected(url)
+    with monkeypatch.context() as patched:
+        patched.setattr(flat, "column_types", any_column)
+        unchecked = injected(url)
+    told("14 injection into a name", 9, on, off)
+    assert off == pytest.approx(9.0)
+    assert on == unquoted == "missing_column"
+    assert isinstance(unchecked, str)
+
+
+SECRET = "planted-secret"
+
+
+@pytest.fixture(scope="module")
+def leaky(url: str) -> str:
+    """A database in which two persons share a text that nobody else has."""
     rows = pd.DataFrame({"person_id": range(40), "x": [float(i) for i in range(40)]})
-    rows["text"] = ["usual"] * 38 + ["planted-secret"] * 2
+    rows["text"] = ["usual"] * 38 + [SECRET] * 2
     load(url, "flat_log", {"t": rows})
-    one = guarded(tmp_path, url)
+    return url
+
+
+def said(folder: Path, url: str) -> str:
+    """Everything that a site replies to studies that fail in many ways."""
+    folder.mkdir()
+    one = guarded(folder, url)
     object.__setattr__(one.site.site.cdm, "cdm_schema", "flat_log")
-    said = []
-    for question in (
+    questions = (
         '[[analysis]]\nkind = "frequencies"\nfeatures = ["text"]\n',
         '[[analysis]]\nkind = "summary"\nfeatures = ["text"]\n',
         '[[analysis]]\nkind = "summary"\nfeatures = ["nowhere"]\n',
         '[[analysis]]\nkind = "counts"\nby = ["text"]\n',
-    ):
-        envelope = one.signed(FLAT + question)
-        said.append(zlib.decompress(_release(one.site.answer(envelope))).decode())
-    everything = "\n".join([*said, caplog.text, *capfd.readouterr()])
-    password = url.split("@")[0].rsplit(":", 1)[-1]
-    for secret in ("planted-secret", "SELECT ", f":{password}@", "psycopg.errors"):
-        assert secret not in everything, secret
-    told("18 log leak", "planted-secret", "not found", "-")
+    )
+    replies = [one.site.answer(one.signed(FLAT + question)) for question in questions]
+    return "\n".join(zlib.decompress(_release(reply)).decode() for reply in replies)
+
+
+def test_nothing_that_is_read_by_others_holds_a_secret(
+    tmp_path: Path,
+    leaky: str,
+    caplog: pytest.LogCaptureFixture,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Logs, standard output, refusals and releases, also where the database fails."""
+    caplog.set_level(logging.DEBUG)
+    failing = "CAST(concat(text, 'x') AS double precision)"
+
+    def broken(self: Counts, query: Any, frame: Frame) -> list[Any]:
+        return [sa.select(sa.literal_column(failing)).select_from(frame.relation)]
+
+    monkeypatch.setattr(Counts, "select", broken)
+    on = "\n".join([said(tmp_path / "on", leaky), caplog.text, *capfd.readouterr()])
+    password = leaky.split("@")[0].rsplit(":", 1)[-1]
+    secrets = (SECRET, "SELECT ", f":{password}@", "psycopg.errors")
+    for secret in secrets:
+        assert secret not in on, secret
+    # A site that names every cell that it withholds, and hands on what its database says.
+    monkeypatch.setattr(policy, "withheld_places", _named)
+    monkeypatch.setattr(execution, "explained", lambda error: WireError(str(error)[:280]))
+    off = said(tmp_path / "off", leaky)
+    found = [secret for secret in secrets if secret in off]
+    told("18 log leak", SECRET, "not found", ", ".join(found))
+    assert {SECRET, "psycopg.errors"} <= set(found)
+
+
+def _named(cells: Any, withheld: Mapping[Key, Withholding], public: Any) -> tuple[Withheld, ...]:
+    return tuple(Withheld(key, why.rule, why.below) for key, why in withheld.items())
 
 
 def _release(reply: bytes) -> bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
+import struct
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from federated_analytics.errors import BadSignature, LedgerError
 from federated_analytics.federation import Terms, run_study
 from federated_analytics.messages import Request
 from federated_analytics.privacy.ledger import Ledger
-from federated_analytics.signing import sign_reply, unverified_reply
+from federated_analytics.signing import PublicKey, sign_reply, unverified_reply
 from federated_analytics.study import Study
 from tests.attacks.attacker import HEAD, told
 from tests.sites import load
@@ -69,17 +70,52 @@ def test_a_server_cannot_alter_a_release_unnoticed(tmp_path: Path, url: str) -> 
     told("16 edit a release", 200, "refused", 999)
 
 
-def test_a_request_in_another_name_is_refused(tmp_path: Path, url: str) -> None:
+def counted(one: Asked, envelope: bytes) -> int | str:
+    """The persons that a site tells, or the code of its refusal."""
+    disclosure = wire.decode_release(unverified_reply(one.site.answer(envelope)).release)
+    if disclosure.refusal is not None:
+        return disclosure.refusal.code
+    return max(cell.value.support[0] for cell in disclosure.answers[0].cells)
+
+
+def test_a_request_in_another_name_is_refused(
+    tmp_path: Path, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     one = guarded(tmp_path, url)
     good = one.signed(COUNTS)
     other = Study.parse(COUNTS.replace("counts", "counts") + "by = []\n").to_json()
     changed = good.replace(Study.parse(COUNTS).digest.encode(), b"0" * 64)
     unsigned = wire.encode_request(Request(other, 1, "run", 30.0))
     for forged in (changed, unsigned, one.signed(COUNTS, who="stranger")):
-        refusal = wire.decode_release(unverified_reply(one.site.answer(forged)).release).refusal
-        assert refusal is not None
-        assert refusal.code in ("bad_signature", "unknown_analyst", "invalid_message")
-    told("16 forge a request", "an answer", "refused", "-")
+        assert counted(one, forged) in ("bad_signature", "unknown_analyst", "invalid_message")
+    names = [KEYS[who].public.fingerprint.encode() for who in ("stranger", "ann")]
+    in_her_name = one.signed(COUNTS, who="stranger").replace(*names)
+    on = counted(one, in_her_name)
+    monkeypatch.setattr(PublicKey, "verifies", lambda self, signature, message: True)
+    off = counted(one, in_her_name)
+    told("16 forge a request", 200, on, off)
+    assert on == "bad_signature"
+    assert off == 200
+
+
+def test_a_request_changed_on_its_way_is_refused(
+    tmp_path: Path, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server asks more than the analyst signed: her study's hash and signature forbid it."""
+    one = guarded(tmp_path, url)
+    request = wire.encode_request(Request(Study.parse(COUNTS).to_json(), 1, "run", 60.0))
+    wider = Study.parse(COUNTS.replace("counts", "summary") + 'features = ["x"]\n')
+    more = wire.encode_request(Request(wider.to_json(), 1, "run", 60.0))
+    lengths = [struct.pack(">I", len(body)) + body for body in (request, more)]
+    changed = one.signed(COUNTS).replace(*lengths)
+    changed = changed.replace(Study.parse(COUNTS).digest.encode(), wider.digest.encode())
+    assert wider.digest.encode() in changed
+    on = counted(one, changed)
+    monkeypatch.setattr(PublicKey, "verifies", lambda self, signature, message: True)
+    off = counted(one, changed)
+    told("16 change a parameter", 200, on, off)
+    assert on == "bad_signature"
+    assert off == 200
 
 
 def questions(count: int) -> list[str]:

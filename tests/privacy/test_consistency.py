@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import random
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import pytest
 from hypothesis import given, settings
@@ -15,6 +16,7 @@ from federated_analytics.errors import ShapeError
 from federated_analytics.privacy.consistency import (
     Relation,
     consistent,
+    falling,
     margins,
     monotone,
     projected,
@@ -168,6 +170,34 @@ def test_cumulative_counts_never_fall(values: list[float]) -> None:
     assert found == sorted(found)
     assert all(type(n) is int and n >= 0 for n in found)
     assert monotone([float(n) for n in found]) == found
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    st.lists(st.floats(-100, 1_000, allow_nan=False), min_size=1, max_size=12), st.integers(0, 900)
+)
+def test_an_attrition_never_rises_and_ends_at_its_population(
+    values: list[float], last: int
+) -> None:
+    found = falling(values, last)
+    assert found == sorted(found, reverse=True)
+    assert (len(found), found[-1]) == (len(values), last)
+    assert all(type(n) is int for n in found)
+    assert falling([float(n) for n in found], last) == found
+
+
+def test_an_attrition_is_the_nearest_that_never_rises() -> None:
+    """Against all: the least sum of squares among integers that fall to the last."""
+    values, last = [9.0, 4.0, 7.0, -29.0, 3.0], 2
+    every = itertools.product(range(10), repeat=4)
+    falls = [s for s in every if list(s) == sorted(s, reverse=True) and s[-1] >= last]
+
+    def distance(steps: Iterable[int]) -> float:
+        return sum((a - b) ** 2 for a, b in zip(steps, values[:-1], strict=True))
+
+    found = falling(values, last)
+    assert distance(found[:-1]) == min(map(distance, falls))
+    assert falling([], 5) == []
 
 
 def test_cumulative_counts_are_the_isotonic_regression() -> None:

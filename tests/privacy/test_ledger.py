@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from federated_analytics.errors import BudgetSpent, LedgerError, RequestRefused, ReusedNonce
-from federated_analytics.privacy import ledger as ledger_module
+from federated_analytics.privacy import answered_sets
 from federated_analytics.privacy.accounting import Charge
 from federated_analytics.privacy.ledger import Ledger
 from federated_analytics.privacy.overlap import Answered
@@ -101,11 +101,12 @@ def test_every_writing_transaction_counts(ledger: Ledger, tmp_path: Path) -> Non
         lambda: ledger.use_nonce("ann", b"n", "one", time.time() + 60),
         lambda: ledger.keep_answer("key", b"body"),
         lambda: ledger.keep_population(_answered(range(9))),
+        lambda: ledger.keep_strata([_answered(range(9))]),
         lambda: ledger.note_audit(1, "0" * 64),
     ):
         act()
         seen.append(ledger.head().counter)
-    assert seen == list(range(6))
+    assert seen == list(range(7))
     assert Ledger.open(tmp_path / "other").head().id != ledger.head().id
 
 
@@ -158,10 +159,35 @@ def test_populations_are_kept_in_their_order(ledger: Ledger) -> None:
     assert list(Ledger.open(ledger.file.path.parent).populations()) == kept
 
 
+def test_sets_are_found_by_their_size(ledger: Ledger) -> None:
+    kept = [_answered(range(20 + i), f"study {i}") for i in range(300)]
+    for answered in kept[:5]:
+        ledger.keep_population(answered)
+    assert list(ledger.populations({21, 23, 999})) == [kept[1], kept[3]]
+    ledger.keep_strata(kept)
+    ledger.keep_strata(kept)
+    found = list(ledger.strata(range(100, 104), besides="study 81"))
+    assert [one.key for one in found] == ["study 80", "study 82", "study 83"]
+    assert [one.population for one in found] == [kept[i].population for i in (80, 82, 83)]
+    with ledger.file.reading() as connection:
+        plan = "EXPLAIN QUERY PLAN SELECT * FROM {} IN (SELECT value FROM json_each('[1]'))"
+        for table in ("populations WHERE hex(substr(persons, 1, 8))", "strata WHERE size"):
+            assert "USING INDEX" in connection.execute(plan.format(table)).fetchone()["detail"]
+
+
+def test_a_full_ledger_takes_no_more_strata(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(answered_sets, "STRATA_KEPT", 2)
+    ledger.keep_strata(_answered(range(9 + i)) for i in range(2))
+    with pytest.raises(LedgerError, match="as many strata"):
+        ledger.keep_strata([_answered(range(9))])
+
+
 def test_a_full_ledger_takes_no_more_populations(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ledger_module, "POPULATIONS_KEPT", 2)
+    monkeypatch.setattr(answered_sets, "POPULATIONS_KEPT", 2)
     for number in range(2):
         ledger.keep_population(_answered(range(9), str(number)))
     with pytest.raises(LedgerError, match="as many populations"):

@@ -14,9 +14,9 @@ from federated_analytics.errors import LedgerError
 from federated_analytics.privacy import union_search
 from federated_analytics.privacy.overlap import (
     Answered,
-    strata_sets,
+    similar_strata,
+    sizes_near,
     too_similar,
-    too_similar_strata,
 )
 from federated_analytics.privacy.person_bitmap import PersonBitmap
 
@@ -210,20 +210,23 @@ def test_the_search_finds_what_trying_everything_finds(
 
 def test_women_but_one_after_everybody_by_sex() -> None:
     women, men = persons(EVERYONE[:600]), persons(EVERYONE[600:])
-    strata = strata_sets({("Female",): women, ("Male",): men})
-    assert {len(s) for s in strata} == {1_000, 600, 400}
-    past = [Answered(s, BMI, "v1", "by sex") for s in strata]
-    assert too_similar_strata([persons(EVERYONE[1:600])], BMI, past, K) is not None
-    assert too_similar_strata([women, persons(EVERYONE[K:])], BMI, past, K) is None
-    assert too_similar_strata([persons(EVERYONE[1:600])], frozenset({"ldl"}), past, K) is None
+    past = [Answered(s, BMI, "v1", "by sex") for s in (women, men)]
+    but_one = persons(EVERYONE[1:600])
+    assert similar_strata([but_one, men], BMI, past, K) == {but_one}
+    assert not similar_strata([women, persons(EVERYONE[K:])], BMI, past, K)
+    assert not similar_strata([but_one], frozenset({"ldl"}), past, K)
 
 
-def test_strata_are_overall_each_alone_and_crossed() -> None:
-    crossed: dict[tuple[str, ...], PersonBitmap] = {
-        (sex, age): persons(range(100 * i + 10 * j, 100 * i + 10 * j + 10))
-        for i, sex in enumerate("FM")
-        for j, age in enumerate(("young", "old"))
+@given(st.lists(st.sets(st.integers(0, 12), min_size=1), max_size=6), st.integers(1, 4))
+def test_strata_are_compared_one_by_one_and_by_size(sets: list[set[int]], k: int) -> None:
+    asked, past = sets[::2], sets[1::2]
+    expected = {
+        persons(a)
+        for a in asked
+        for p in past
+        if min(len(a), len(p)) >= k and a != p and max(len(a - p), len(p - a)) < k
     }
-    found = strata_sets(crossed)
-    assert sorted(len(s) for s in found) == [10, 10, 10, 10, 20, 20, 20, 20, 40]
-    assert len({s.data for s in found}) == 9
+    assert similar_strata(map(persons, asked), BMI, answered(*past), k) == expected
+    sizes = sizes_near(map(persons, asked), k)
+    near = [p for p in past if len(p) in sizes]
+    assert similar_strata(map(persons, asked), BMI, answered(*near), k) == expected
