@@ -14,7 +14,9 @@ from hypothesis import strategies as st
 
 from federated_analytics import wire
 from federated_analytics.aggregates.base import Aggregate, aggregate_types
+from federated_analytics.aggregates.co_moments import CoMoments
 from federated_analytics.aggregates.count import Count
+from federated_analytics.aggregates.extremes import Extremes
 from federated_analytics.aggregates.interval_counts import IntervalCounts
 from federated_analytics.aggregates.moments import Moments
 from federated_analytics.aggregates.normal_equations import NormalEquations
@@ -32,6 +34,16 @@ def _intervals(values: list[float]) -> IntervalCounts:
     return IntervalCounts.of((int(abs(v)) % 50, int(abs(v)) % 50 + 1, 1) for v in values)
 
 
+def _extremes(values: list[float]) -> Extremes:
+    return reduce(Extremes.merge, (Extremes(1, v, v) for v in values), Extremes.zero())
+
+
+def _co_moments(values: list[float]) -> CoMoments:
+    rows = ((v / 1e3, (v * 7 % 11) / 1e3) for v in values)
+    single = (CoMoments(1, row, (0.0, 0.0, 0.0)) for row in rows)
+    return reduce(CoMoments.merge, single, CoMoments.zero())
+
+
 def _normal_equations(values: list[float]) -> NormalEquations:
     """x and y of 21 persons a value: two parameters need 20."""
     rows = (((v + 7 * i) / 1e6, (v - i * i) / 1e6) for v in values for i in range(21))
@@ -46,7 +58,9 @@ def _risk_table(values: list[float]) -> RiskTable:
 
 
 MAKERS: dict[str, Maker] = {
+    "CoMoments": _co_moments,
     "Count": lambda values: Count(len(values)),
+    "Extremes": _extremes,
     "IntervalCounts": _intervals,
     "Moments": _moments,
     "NormalEquations": _normal_equations,
@@ -108,6 +122,8 @@ def test_no_guarded_aggregate_rests_on_fewer_than_k(name: str, values: list[floa
         assert (safe is None) == any(
             0 < n < k for n in (state.events, state.persons - state.events)
         )
+    elif isinstance(state, Extremes):
+        assert (safe is None) == (bool(values) and k > 1)
     elif len(values) >= k or not values:
         assert safe is not None
 

@@ -6,11 +6,30 @@ import dataclasses
 import importlib
 import pkgutil
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from functools import cache
 from typing import Any, Self
 
+from federated_analytics.errors import ShapeError
+
 STAYS = {"stays": True}
 """Metadata of a dataclass field that the policy reads and that never travels."""
+
+
+@dataclasses.dataclass(frozen=True)
+class PublicScale:
+    """What everybody knows of a variable: sums about it need no look at the data.
+
+    Fields:
+        centre, half: the middle of its plausible range, and half its length; in its unit
+        bins: how many intervals or steps its public grid has
+        columns: of several variables together, the centre and half of each
+    """
+
+    centre: float = 0.0
+    half: float = 1.0
+    bins: int = 0
+    columns: tuple[tuple[float, float], ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,6 +69,20 @@ class Aggregate(ABC):
         """
         return None if any(0 < n < min_count for n in self.support) else self
 
+    @classmethod
+    def additive_size(cls, scale: PublicScale) -> int:
+        """How many integers `additive` gives; 0 where the aggregate has no such form."""
+        return 0
+
+    def additive(self, scale: PublicScale) -> tuple[int, ...]:
+        """Integers whose element-wise sum over sites stands for the merged aggregate."""
+        raise ShapeError(f"{type(self).__name__} is no sum of integers.")
+
+    @classmethod
+    def from_additive(cls, numbers: Sequence[int], scale: PublicScale) -> Self:
+        """The aggregate that a sum of `additive` stands for; ShapeError where it is of none."""
+        raise ShapeError(f"{cls.__name__} is no sum of integers.")
+
 
 @cache
 def aggregate_types() -> dict[str, type[Aggregate]]:
@@ -71,3 +104,10 @@ def _is_concrete(value: Any) -> bool:
 def nearest_multiple(count: int, base: int) -> int:
     """`count` rounded to a multiple of `base`, halves up; off by at most base / 2."""
     return (2 * count + base) // (2 * base) * base
+
+
+def counts_in(numbers: Sequence[int], size: int) -> tuple[int, ...]:
+    """`numbers` as counts; ShapeError where there are not `size` of them or one is negative."""
+    if len(numbers) != size or min(numbers, default=0) < 0:
+        raise ShapeError(f"{size} counts are expected.")
+    return tuple(numbers)

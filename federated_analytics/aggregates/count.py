@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
 
-from federated_analytics.aggregates.base import Aggregate, nearest_multiple
+from federated_analytics.aggregates.base import (
+    Aggregate,
+    PublicScale,
+    counts_in,
+    nearest_multiple,
+)
 
 
 @dataclass(frozen=True)
@@ -33,3 +39,14 @@ class Count(Aggregate):
     @property
     def support(self) -> tuple[int, ...]:
         return (self.persons,)
+
+    @classmethod
+    def additive_size(cls, scale: PublicScale) -> int:
+        return 1
+
+    def additive(self, scale: PublicScale) -> tuple[int, ...]:
+        return (self.persons,)
+
+    @classmethod
+    def from_additive(cls, numbers: Sequence[int], scale: PublicScale) -> Self:
+        return cls(*counts_in(numbers, 1))

@@ -9,7 +9,14 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Self
 
-from federated_analytics.aggregates.base import STAYS, Aggregate, nearest_multiple
+from federated_analytics.aggregates.base import (
+    STAYS,
+    Aggregate,
+    PublicScale,
+    counts_in,
+    nearest_multiple,
+)
+from federated_analytics.errors import ShapeError
 
 
 @dataclass(frozen=True)
@@ -74,6 +81,47 @@ class IntervalCounts(Aggregate):
         """Fewest and most persons that can have a value below the grid's edge `edge`."""
         fewest = sum(n for _, high, n in self.intervals if high <= edge)
         return fewest, sum(n for low, _, n in self.intervals if low < edge)
+
+    @classmethod
+    def additive_size(cls, scale: PublicScale) -> int:
+        return 2 * scale.bins
+
+    def additive(self, scale: PublicScale) -> tuple[int, ...]:
+        """Persons in intervals that start with each bin, then in those that end with it.
+
+        These add up, and `persons_below` follows from them; which interval starts and ends
+        where does not.
+        """
+        starts, ends = [0] * scale.bins, [0] * scale.bins
+        for low, high, persons in self.intervals:
+            if not 0 <= low < high <= scale.bins:
+                raise ShapeError("An interval does not lie on the public grid.")
+            starts[low] += persons
+            ends[high - 1] += persons
+        return *starts, *ends
+
+    @classmethod
+    def from_additive(cls, numbers: Sequence[int], scale: PublicScale) -> Self:
+        """Intervals with the same starts and ends: who starts first, ends first."""
+        counts = counts_in(numbers, 2 * scale.bins)
+        starts, ends = (
+            [[i, persons] for i, persons in enumerate(part) if persons]
+            for part in (counts[: scale.bins], counts[scale.bins :])
+        )
+        found: list[tuple[int, int, int]] = []
+        at = 0
+        for end, persons in ends:
+            while persons:
+                if at == len(starts) or starts[at][0] > end:
+                    raise ShapeError("More persons are in intervals that end than that start.")
+                both = min(persons, starts[at][1])
+                found.append((starts[at][0], end + 1, both))
+                persons -= both
+                starts[at][1] -= both
+                at += not starts[at][1]
+        if at < len(starts):
+            raise ShapeError("More persons are in intervals that start than that end.")
+        return cls.of(found, scale.bins)
 
 
 def common_ends(

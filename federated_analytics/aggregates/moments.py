@@ -4,10 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from fractions import Fraction
 from typing import Self
 
-from federated_analytics.aggregates.base import STAYS, Aggregate, nearest_multiple
+from federated_analytics.aggregates.base import STAYS, Aggregate, PublicScale, nearest_multiple
+from federated_analytics.errors import ShapeError
+
+ADDITIVE_STEPS = 2**80
+"""Steps of the fixed-point sums in half the plausible range, or in its square."""
+ADDITIVE_ROUNDING = Fraction(2 * 1_000, ADDITIVE_STEPS)
+"""What rounding at 1,000 sites can make of a sum of squares: below it, all values are equal."""
 
 
 @dataclass(frozen=True)
@@ -90,6 +98,46 @@ class Moments(Aggregate):
     def sd(self) -> float:
         """Sample standard deviation; NaN below two persons."""
         return math.sqrt(self.variance) if self.n > 1 else math.nan
+
+    @classmethod
+    def additive_size(cls, scale: PublicScale) -> int:
+        return 3
+
+    def additive(self, scale: PublicScale) -> tuple[int, ...]:
+        """n, Σu and Σu² in steps of 2^-80, where u = (value - centre) / half.
+
+        Rounded once, from exact fractions: off by at most half a step each.
+        """
+        if not self.n:
+            return 0, 0, 0
+        half = Fraction(scale.half)
+        offset = (Fraction(self.mean) + Fraction(self.residual) - Fraction(scale.centre)) / half
+        squares = Fraction(self.m2) / half**2 + self.n * offset**2
+        sums = (self.n * offset, squares)
+        return self.n, *in_steps(sums)
+
+    @classmethod
+    def from_additive(cls, numbers: Sequence[int], scale: PublicScale) -> Self:
+        """Exact but for the steps: the mean to 2^-80 of the range, m2 to 2^-68 of its square."""
+        if len(numbers) != 3 or numbers[0] < 0 or (not numbers[0] and any(numbers)):
+            raise ShapeError("These are not the sums of any moments.")
+        n, half = numbers[0], Fraction(scale.half)
+        if not n:
+            return cls.zero()
+        first, second = (Fraction(total, ADDITIVE_STEPS) for total in numbers[1:])
+        exact = Fraction(scale.centre) + half * first / n
+        mean = float(exact)
+        about_mean = second - first**2 / n
+        rounding = ADDITIVE_ROUNDING * (1 + abs(first / n))
+        if about_mean < -rounding:
+            raise ShapeError("These are not the sums of any moments.")
+        m2 = float(about_mean * half**2) if n > 1 and about_mean > rounding else 0.0
+        return cls(n, mean, m2, residual=float(exact - Fraction(mean)))
+
+
+def in_steps(sums: Iterable[Fraction]) -> tuple[int, ...]:
+    """Sums in steps of 2^-80, each rounded once."""
+    return tuple(round(total * ADDITIVE_STEPS) for total in sums)
 
 
 def two_sum(a: float, b: float) -> tuple[float, float]:

@@ -6,10 +6,12 @@ import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from fractions import Fraction
 from itertools import combinations_with_replacement
 from typing import Self
 
-from federated_analytics.aggregates.base import STAYS, Aggregate, nearest_multiple
+from federated_analytics.aggregates.base import STAYS, Aggregate, PublicScale, nearest_multiple
+from federated_analytics.aggregates.moments import ADDITIVE_ROUNDING, ADDITIVE_STEPS, in_steps
 from federated_analytics.errors import ShapeError
 
 PERSONS_A_PARAMETER = 10
@@ -112,6 +114,56 @@ class NormalEquations(Aggregate):
             else:
                 products.append(self.product(i, j) * (n - 1) / (self.n - 1))
         return dataclasses.replace(self, n=n, means=means, products=tuple(products))
+
+    @classmethod
+    def additive_size(cls, scale: PublicScale) -> int:
+        m = len(scale.columns)
+        return 1 + m + m * (m + 1) // 2 if m else 0
+
+    def additive(self, scale: PublicScale) -> tuple[int, ...]:
+        """n, Σu and Σuv in steps of 2^-80, where u = (value - centre) / half of its column."""
+        if not self.n:
+            return (0,) * self.additive_size(scale)
+        if len(scale.columns) != len(self.means):
+            raise ShapeError("The columns are not those of the study.", where="means")
+        halves = [Fraction(half) for _, half in scale.columns]
+        about = zip(self.means, scale.columns, strict=True)
+        offsets = [
+            (Fraction(mean) - Fraction(centre)) / Fraction(half) for mean, (centre, half) in about
+        ]
+        pairs = zip(pair_positions(len(offsets)), self.products, strict=True)
+        second = (
+            Fraction(total) / (halves[i] * halves[j]) + self.n * offsets[i] * offsets[j]
+            for (i, j), total in pairs
+        )
+        return self.n, *in_steps((*(self.n * offset for offset in offsets), *second))
+
+    @classmethod
+    def from_additive(cls, numbers: Sequence[int], scale: PublicScale) -> Self:
+        """Exact but for the steps; a column that is constant up to them has products of 0."""
+        if len(numbers) != cls.additive_size(scale) or numbers[0] < 0:
+            raise ShapeError("These are not the sums of any columns.")
+        n, m = numbers[0], len(scale.columns)
+        if not n:
+            return cls.zero()
+        first = [Fraction(total, ADDITIVE_STEPS) for total in numbers[1 : m + 1]]
+        pairs = zip(pair_positions(m), numbers[m + 1 :], strict=True)
+        about = {
+            (i, j): Fraction(total, ADDITIVE_STEPS) - first[i] * first[j] / n
+            for (i, j), total in pairs
+        }
+        noise = [ADDITIVE_ROUNDING * (1 + abs(total / n)) for total in first]
+        if any(about[i, i] < -noise[i] for i in range(m)):
+            raise ShapeError("These are not the sums of any columns.")
+        flat = [about[i, i] <= noise[i] for i in range(m)]
+        halves = [Fraction(half) for _, half in scale.columns]
+        products = tuple(
+            0.0 if flat[i] or flat[j] else float(total * halves[i] * halves[j])
+            for (i, j), total in about.items()
+        )
+        centres = [Fraction(centre) for centre, _ in scale.columns]
+        means = zip(centres, halves, first, strict=True)
+        return cls(n, tuple(float(c + half * total / n) for c, half, total in means), products)
 
     def product(self, i: int, j: int) -> float:
         """Sum over persons of the product of columns i and j, each about its mean."""

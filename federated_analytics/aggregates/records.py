@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Self
 
-from federated_analytics.aggregates.base import STAYS, Aggregate, nearest_multiple
+from federated_analytics.aggregates.base import (
+    STAYS,
+    Aggregate,
+    PublicScale,
+    counts_in,
+    nearest_multiple,
+)
 
 
 @dataclass(frozen=True)
@@ -44,3 +51,14 @@ class Records(Aggregate):
     @property
     def support(self) -> tuple[int, ...]:
         return (self.persons,)
+
+    @classmethod
+    def additive_size(cls, scale: PublicScale) -> int:
+        return 2
+
+    def additive(self, scale: PublicScale) -> tuple[int, ...]:
+        return self.records, self.persons
+
+    @classmethod
+    def from_additive(cls, numbers: Sequence[int], scale: PublicScale) -> Self:
+        return cls(*counts_in(numbers, 2))

@@ -9,7 +9,21 @@ from dataclasses import dataclass, field
 from statistics import NormalDist
 from typing import Self
 
-from federated_analytics.aggregates.base import STAYS, Aggregate, nearest_multiple
+from federated_analytics.aggregates.base import (
+    STAYS,
+    Aggregate,
+    PublicScale,
+    counts_in,
+    nearest_multiple,
+)
+from federated_analytics.aggregates.dyadic_blocks import (
+    Counts,
+    block_count,
+    counts_by_block,
+    finest_blocks,
+    sum_of,
+    with_counts,
+)
 
 Interval = tuple[int, int, int, int]
 """(low, high, events, censored): exits in the grid's steps low, low + 1 … high - 1."""
@@ -97,18 +111,36 @@ class RiskTable(Aggregate):
         joined: list[Interval] = []
         for kind in (2, 3):
             own = _only(self.intervals, kind)
-            if 0 < _sum(own) < min_count:
+            if 0 < sum_of(own) < min_count:
                 return None
             others = [_only(rows, kind) for rows in self.beside]
-            safe = [rows for rows in others if _sum(rows) >= min_count]
-            rest = [row for rows in others if _sum(rows) < min_count for row in rows]
-            groups = [own, *safe, *([rest] if _sum(rest) >= min_count else [])]
+            safe = [rows for rows in others if sum_of(rows) >= min_count]
+            rest = [row for rows in others if sum_of(rows) < min_count for row in rows]
+            groups = [own, *safe, *([rest] if sum_of(rest) >= min_count else [])]
             last = max((row[1] for rows in groups for row in rows), default=1)
-            blocks = _blocks_of(groups, 0, 1 << (last - 1).bit_length(), min_count) or []
+            blocks = finest_blocks(groups, 0, 1 << (last - 1).bit_length(), min_count) or []
             for low, high in blocks:
                 count = sum(n for start, _, n in own if low <= start < high)
                 joined.append((low, high, count, 0) if kind == 2 else (low, high, 0, count))
         return self.of(joined)
+
+    @classmethod
+    def additive_size(cls, scale: PublicScale) -> int:
+        return 2 * block_count(scale.bins)
+
+    def additive(self, scale: PublicScale) -> tuple[int, ...]:
+        """Events of each block of steps, then censorings; see `guarded` for the blocks."""
+        events = counts_by_block((((lo, hi), d) for lo, hi, d, _ in self.intervals), scale.bins)
+        censored = counts_by_block((((lo, hi), c) for lo, hi, _, c in self.intervals), scale.bins)
+        return *events, *censored
+
+    @classmethod
+    def from_additive(cls, numbers: Sequence[int], scale: PublicScale) -> Self:
+        size = block_count(scale.bins)
+        counts = counts_in(numbers, 2 * size)
+        events = ((*at, n, 0) for at, n in with_counts(counts[:size], scale.bins))
+        censored = ((*at, 0, n) for at, n in with_counts(counts[size:], scale.bins))
+        return cls.of((*events, *censored))
 
     def curve(self, edges: Sequence[int]) -> list[SurvivalPoint]:
         """The survival curve at each edge after the first.
@@ -136,40 +168,9 @@ class RiskTable(Aggregate):
                 low = edge
 
 
-Counts = list[tuple[int, int, int]]
-"""(low, high, persons) of events alone, or of censorings alone."""
-
-
 def _only(rows: Iterable[Interval], kind: int) -> Counts:
     """The events (kind 2) or the censorings (kind 3) of intervals."""
     return [(row[0], row[1], row[kind]) for row in rows if row[kind]]
-
-
-def _sum(rows: Counts) -> int:
-    return sum(persons for _, _, persons in rows)
-
-
-def _blocks_of(
-    groups: Sequence[Counts], low: int, span: int, min_count: int
-) -> list[tuple[int, int]] | None:
-    """The finest blocks of steps low … low + span - 1 that hold 0 or enough of every group.
-
-    None where even all these steps together do not.
-    """
-    held = [rows for rows in groups if rows]
-    if not held:
-        return []
-    middle = low + span // 2
-    if span > 1 and all(end <= middle or start >= middle for g in held for start, end, _ in g):
-        before = [[row for row in rows if row[1] <= middle] for rows in held]
-        after = [[row for row in rows if row[0] >= middle] for rows in held]
-        left = _blocks_of(before, low, span // 2, min_count)
-        right = _blocks_of(after, middle, span // 2, min_count)
-        if left is not None and right is not None:
-            return left + right
-    if any(_sum(rows) < min_count for rows in held):
-        return None
-    return [(low, low + span)]
 
 
 @dataclass(frozen=True)
