@@ -5,37 +5,26 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Self
 
 from federated_analytics import wire
-from federated_analytics.asking import NOT_YET, Asking
-from federated_analytics.couriers import Courier, Reply
-from federated_analytics.errors import (
-    FederatedAnalyticsError,
-    NoSites,
-    SiteFailed,
-    TooFewSites,
-    WireError,
-)
-from federated_analytics.messages import Refusal, Request
-from federated_analytics.participation import (
-    ANSWERED,
-    FAILED,
-    NO_ANSWER,
-    REFUSED,
-    Participation,
-    noted,
-    site_name,
-)
+from federated_analytics.couriers import Courier
+from federated_analytics.errors import NoSites, TooFewSites
+from federated_analytics.exchange import Event, Exchange, Progress, released
+from federated_analytics.messages import Request
+from federated_analytics.participation import ANSWERED, Participation, noted
 from federated_analytics.run_config import whole
 
 if TYPE_CHECKING:
     from federated_analytics.report.result import Result
     from federated_analytics.study import Study
 
+__all__ = ["Event", "Outcome", "Terms", "released", "request_of", "run_study"]
+
 DEFAULT_DEADLINE_SECONDS = 300
+SECURE_ROUNDS = 4
 TRAVEL_SECONDS = 8.0
 """Of a deadline, what is left for the way: a SuperNode polls every 3 s and starts a process."""
 
@@ -63,21 +52,12 @@ class Terms:
 
 
 @dataclass(frozen=True)
-class Event:
-    """Progress: what has just happened."""
-
-    kind: str
-    round: int
-    site: str
-    answered: int
-    total: int
-    elapsed_seconds: float
-    message: str
-
-
-@dataclass(frozen=True)
 class Outcome:
-    """A finished study: who answered, and all that is needed to write its result."""
+    """A finished study: who answered, and all that is needed to write its result.
+
+    Fields:
+        secure: the sites' numbers were added up behind masks
+    """
 
     study: Study
     participation: tuple[Participation, ...]
@@ -85,23 +65,11 @@ class Outcome:
     rounds: int
     started: datetime
     elapsed_seconds: float
+    secure: bool = False
 
     @property
     def answered(self) -> list[Participation]:
         return [p for p in self.participation if p.status == ANSWERED]
-
-
-@dataclass
-class _Progress:
-    report: Callable[[Event], None] | None
-    total: int
-    started: float
-    answered: int = field(default=0)
-
-    def __call__(self, kind: str, site: str = "", message: str = "") -> None:
-        if self.report is not None:
-            elapsed = time.monotonic() - self.started
-            self.report(Event(kind, 1, site, self.answered, self.total, elapsed, message))
 
 
 def run_study(
@@ -112,15 +80,18 @@ def run_study(
     on_progress: Callable[[Event], None] | None = None,
     signed_request: bytes | None = None,
     replies: dict[str, bytes] | None = None,
+    secure: bool = False,
 ) -> Result:
     """Ask every site, merge what they release, and return the result.
 
     Args:
         signed_request: sent as it is, in place of a request made here.
         replies: filled with what each site sent, by its address.
+        secure: add the sites' numbers up behind masks, so that nobody sees those of one site.
 
     Raises:
         NoSites: no site is connected.
+        NotAdditive: `secure`, and an analysis is not made of sums.
         TooFewSites: fewer answered than `terms` or a site's policy ask; it names each site.
     """
     from federated_analytics.results import result_of
@@ -129,20 +100,22 @@ def run_study(
     addresses = courier.addresses()
     if not addresses:
         raise NoSites("No site is connected.")
-    progress = _Progress(on_progress, len(addresses), started)
+    progress = Progress(on_progress, len(addresses), started)
     progress("start", message=f"asking {len(addresses)} sites: {study.study.name}")
-    body = signed_request or _request(study, terms)
+    body = signed_request or _request(study, terms, secure)
     held = replies if replies is not None else {}
-    participation = _one_round(
-        study, courier, dict.fromkeys(addresses, body), terms, progress, held
-    )
+    limits = terms.min_sites, terms.deadline_seconds
+    asked = Exchange(study, courier, *limits, progress, held)
+    found = asked.behind_masks(body, addresses) if secure else asked.in_clear(body, addresses)
+    participation = sorted(found, key=lambda p: p.site)
     outcome = Outcome(
         study=study,
         participation=noted(participation),
         min_sites=_quorum(participation, terms),
-        rounds=1,
+        rounds=SECURE_ROUNDS if secure else 1,
         started=started_at,
         elapsed_seconds=time.monotonic() - started,
+        secure=secure,
     )
     _enough(outcome)
     result = result_of(outcome)
@@ -150,95 +123,19 @@ def run_study(
     return result
 
 
-def _request(study: Study, terms: Terms) -> bytes:
-    return wire.encode_request(request_of(study, terms.deadline_seconds))
+def _request(study: Study, terms: Terms, secure: bool) -> bytes:
+    return wire.encode_request(request_of(study, terms.deadline_seconds, secure=secure))
 
 
-def request_of(study: Study, limit: float) -> Request:
-    """The request of a study's round whose sites are waited for `limit` seconds."""
+def request_of(study: Study, limit: float, *, secure: bool = False) -> Request:
+    """The request of a study's first round, whose sites are waited for `limit` seconds."""
     return Request(
         study=study.to_json(),
         round=1,
         run=secrets.token_hex(16),
         seconds=max(limit / 2, limit - TRAVEL_SECONDS),
+        kind="secure" if secure else "study",
     )
-
-
-def _one_round(
-    study: Study,
-    courier: Courier,
-    requests: Mapping[str, bytes],
-    terms: Terms,
-    progress: _Progress,
-    replies: dict[str, bytes],
-) -> list[Participation]:
-    """One message to every site; what came back, in the sites' order."""
-    limit, addresses = terms.deadline_seconds, list(requests)
-    body = next(iter(requests.values()))
-    sent = time.monotonic()
-    progress("sent", message=f"round 1: one message of {len(body):,} bytes to each site")
-    asking = Asking(courier, requests, sent + limit)
-    found: dict[str, Participation] = {}
-    waiting: dict[str, Participation] = {}
-    for reply in asking.replies():
-        if reply.address in found or reply.address not in addresses:
-            continue
-        one = _received(study, reply, len(body), time.monotonic() - sent)
-        if one.refusal is not None and one.refusal.code in NOT_YET and asking.again(reply.address):
-            if reply.address not in waiting:
-                progress("waiting", one.site, one.refusal.message)
-            waiting[reply.address] = one
-            continue
-        found[reply.address] = one
-        replies[reply.address] = reply.body or b""
-        progress.answered += one.status == ANSWERED
-        why = "" if one.refusal is None else f"{one.refusal.code}. {one.refusal.remedy}"
-        progress("answered" if one.status == ANSWERED else "failed", one.site, why)
-    for address in addresses:
-        if address not in found:
-            found[address] = waiting.get(address) or _silent(address, len(body), limit)
-            progress("failed", found[address].site, "no answer before the deadline")
-    return sorted(found.values(), key=lambda p: p.site)
-
-
-def _received(study: Study, reply: Reply, sent: int, seconds: float) -> Participation:
-    """A reply as participation: what is not a release of this study never counts as one."""
-    try:
-        if reply.body is None:
-            raise SiteFailed()
-        disclosure = wire.decode_release(released(reply.body))
-        if disclosure.refusal is None and disclosure.study != study.digest:
-            raise WireError("The site answered another study.")
-    except FederatedAnalyticsError as error:
-        refusal = Refusal(error.code, "", error.message, error.remedy)
-        name, size = site_name("", reply.address), len(reply.body or b"")
-        return Participation(name, FAILED, seconds, sent, size, refusal=refusal)
-    name = site_name(disclosure.site, reply.address)
-    if disclosure.refusal is not None:
-        refusal = disclosure.refusal
-        return Participation(name, REFUSED, seconds, sent, len(reply.body), refusal=refusal)
-    return Participation(name, ANSWERED, seconds, sent, len(reply.body), disclosure)
-
-
-def released(body: bytes) -> bytes:
-    """The release in a site's reply: with or without the site's signature around it.
-
-    Nothing is proved here: whoever runs this could alter the result anyhow. The analyst's own
-    machine verifies (`attested.check`).
-    """
-    from federated_analytics.signing import is_signed_reply, unverified_reply
-
-    return unverified_reply(body).release if is_signed_reply(body) else body
-
-
-def _silent(address: str, sent: int, seconds: float) -> Participation:
-    refusal = Refusal(
-        "no_answer",
-        "",
-        "The site did not answer before the deadline.",
-        "Raise deadline-seconds, or ask the site whether its SuperNode and database run.",
-    )
-    return Participation(site_name("", address), NO_ANSWER, seconds, sent, 0, refusal=refusal)
 
 
 def _quorum(found: Sequence[Participation], terms: Terms) -> int:
