@@ -1,0 +1,333 @@
+"""One request for fragments: evidence, the policy's rules over it, and answers with labels."""
+
+from __future__ import annotations
+
+import contextlib
+import hmac
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from federated_analytics.aggregates.base import Aggregate
+from federated_analytics.aggregates.count import Count
+from federated_analytics.aggregates.person_set import ANY_VALUE, PersonSet
+from federated_analytics.aggregates.person_set import MISSING as NO_VALUE
+from federated_analytics.aggregates.table import Key
+from federated_analytics.errors import (
+    FederatedAnalyticsError,
+    RequestRefused,
+    TooSimilar,
+    did_you_mean,
+)
+from federated_analytics.fedmed.evaluate import Evaluation, Rows
+from federated_analytics.fedmed.expression import Apply, Expression, Filter, walk
+from federated_analytics.fedmed.fragments import Fragment
+from federated_analytics.fedmed.guards import Guard
+from federated_analytics.fedmed.protocol import Ask, Asks
+from federated_analytics.fedmed.reduce import MISSING, REDUCTIONS, Table, described, reduced
+from federated_analytics.messages import Answer, Refusal
+from federated_analytics.privacy.draft import Draft, Evidence
+from federated_analytics.privacy.overlap import Answered, too_similar
+from federated_analytics.privacy.person_bitmap import PersonBitmap
+from federated_analytics.privacy.policy import Policy
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from federated_analytics.fedmed.fragment_site import FragmentSite
+
+_ALL = frozenset({"rows"})
+"""Every ask tells of the same persons; which columns it is of makes no difference to R5."""
+
+
+class UnknownFragment(RequestRefused):
+    """A fragment that the server does not have."""
+
+    code = "unknown_fragment"
+
+
+class TooComplex(RequestRefused):
+    """An expression of more operations than the owner allows."""
+
+    code = "too_complex"
+
+
+@dataclass
+class Answering:
+    """One request, on one version of each fragment."""
+
+    site: FragmentSite
+    snapshot: Mapping[str, tuple[Fragment, int]]
+    _guards: dict[str, Guard] = field(default_factory=dict)
+
+    @property
+    def policy(self) -> Policy:
+        return self.site.config.policy
+
+    def answers(self, asks: Asks) -> tuple[Answer, ...]:
+        with self.site.one_at_a_time() if not self.site.config.is_off else contextlib.nullcontext():
+            evidence = [self._evidence(i, ask) for i, ask in enumerate(asks.asks)]
+            past = {e.population: self._counted_before(e.population) for e in evidence}
+            drafts = self.policy.drafts(evidence, past)
+            self._keep(drafts)
+        drafts = [self._blurred(draft, asks.asks[draft.evidence.analysis]) for draft in drafts]
+        return tuple(
+            _labelled(answer, draft, self._version(asks.asks[answer.analysis]), self.policy)
+            for answer, draft in zip(self.policy.disclose((), drafts), drafts, strict=True)
+        )
+
+    def _evidence(self, position: int, ask: Ask) -> Evidence:
+        """What an ask finds, or why it is refused; both stay here until the policy has seen it."""
+        try:
+            found = self._found(ask)
+            refusal = None
+        except FederatedAnalyticsError as error:
+            found, refusal = {}, as_refusal(error)
+        texts = {str(e) for e in (*ask.rows, *ask.by)} | {ask.op, MISSING, ""}
+        texts |= {key.variable for key in found}
+        return Evidence(
+            position,
+            self._place(ask.fragment),
+            found,
+            {},
+            frozenset(texts),
+            refusal,
+            counted=_Counts(ask),
+            partial=frozenset(),
+        )
+
+    def _found(self, ask: Ask) -> Table:
+        config = self.site.config
+        if ask.fragment not in self.snapshot:
+            names = self.site.names
+            raise UnknownFragment(
+                f"There is no fragment {ask.fragment[:100]!r}.",
+                remedy=did_you_mean(ask.fragment, names),
+            )
+        fragment = self.snapshot[ask.fragment][0]
+        if ask.op == "describe":
+            return described(fragment)
+        owner = config.owner_operation(ask.op)
+        if owner is None:
+            config.check(ask.op)
+        self._check_rows(ask)
+        guard = self._guard(ask.fragment)
+        evaluation = Evaluation(
+            lambda name: self._fragment(name), ask.fragment, guard.look, self._own_rows
+        )
+        operands = tuple(evaluation.rows(e) for e in ask.rows)
+        by = tuple(evaluation.rows(e) for e in ask.by)
+        if owner is not None:
+            return self._owners(ask, owner, operands)
+        saturation = config.saturation
+        if saturation is not None:
+            operands = tuple(
+                replace(rows, values=saturation.applied(rows.values))
+                if rows.kind == "number"
+                else rows
+                for rows in operands
+            )
+        return reduced(ask, operands, by, exact=self.policy.min_count <= 1)
+
+    def _owners(self, ask: Ask, owner: Any, operands: tuple[Rows, ...]) -> Table:
+        import pandas as pd
+
+        series = [pd.Series(rows.values).where(rows.present) for rows in operands]
+        variable = ", ".join(map(str, ask.rows))
+        return {Key((), variable, "", ask.op): owner(*series, **dict(ask.params))}
+
+    def _check_rows(self, ask: Ask) -> None:
+        config, nodes = self.site.config, 0
+        for expression in (*ask.rows, *ask.by):
+            for node in walk(expression):
+                if isinstance(node, Apply):
+                    nodes += 1
+                    if config.owner_operation(node.name) is None:
+                        config.check_rows(node.name)
+                elif isinstance(node, Filter):
+                    nodes += 1
+        if config.complexity_cap is not None and nodes > config.complexity_cap:
+            raise TooComplex(
+                f"The expression has more operations than the owner's {config.complexity_cap}.",
+                where=str(ask)[:200],
+                remedy="Ask for its parts one by one.",
+            )
+
+    def _own_rows(self, name: str) -> Any:
+        return self.site.config.owner_operation(name)
+
+    def _fragment(self, name: str) -> Fragment:
+        if name not in self.snapshot:
+            raise UnknownFragment(f"There is no fragment {name[:100]!r}.")
+        return self.snapshot[name][0]
+
+    def _version(self, ask: Ask) -> str:
+        return str(self.snapshot[ask.fragment][1]) if ask.fragment in self.snapshot else ""
+
+    def _place(self, fragment: str) -> str:
+        version = self.snapshot.get(fragment, (None, 0))[1]
+        return f"{fragment}/{version}"
+
+    def _guard(self, name: str) -> Guard:
+        """Of a fragment's version; the whole of it is the first set that is compared (R5)."""
+        if name in self._guards:
+            return self._guards[name]
+        fragment, _ = self.snapshot[name]
+        ids = _Persons(fragment, self.site.config.persons)
+        guard = Guard(self.policy.min_count, self.policy.dominance, ids, self._comparer(name))
+        self._guards[name] = guard
+        if self.policy.min_count > 1 and self.policy.overlap:
+            self._comparer(name)(ids.everybody(), name)
+        return guard
+
+    def _comparer(self, name: str) -> Any:
+        ledger, k = self.site.ledger, self.policy.min_count
+
+        def compare(ids: NDArray[np.int64], place: str) -> None:
+            if ledger is None or not self.policy.overlap:
+                return
+            bitmap = PersonBitmap.from_ids(ids)
+            about = frozenset({f"{name}/{variable}" for variable in _ALL})
+            if too_similar(bitmap, about, ledger.populations(), k):
+                raise TooSimilar(
+                    "These rows differ from rows that were asked for before by too few persons.",
+                    where=place,
+                    remedy=f"Ask for rows that differ by none or by at least {k} persons.",
+                )
+            ledger.keep_population(Answered(bitmap, about, "", name))
+
+        return compare
+
+    def _counted_before(self, place: str) -> Sequence[Any]:
+        return [] if self.site.ledger is None else self.site.ledger.counts(place)
+
+    def _keep(self, drafts: Sequence[Draft]) -> None:
+        """What was counted, for the requests after this one (R2)."""
+        from federated_analytics.privacy.complementary_cells import counted_sets
+
+        if self.site.ledger is None or not self.policy.complementary:
+            return
+        for (place, whole), counts in counted_sets(drafts).items():
+            if not whole:
+                self.site.ledger.keep_counts(place, counts)
+
+    def _blurred(self, draft: Draft, ask: Ask) -> Draft:
+        """The owner's own noise and coarsening, after the rules."""
+        config = self.site.config
+        if config.noise is None and config.coarsening is None:
+            return draft
+        asked = Asks((ask,)).to_json() + self._place(ask.fragment)
+        cells: dict[Key, Aggregate] = {}
+        for key, value in draft.cells.items():
+            seed = hmac.digest(self.site.secret, f"{asked}/{key}".encode(), "sha256")
+            blurred = value
+            if config.noise is not None:
+                blurred = config.noise.applied(blurred, seed, self.site.secret)
+            if config.coarsening is not None:
+                blurred = config.coarsening.applied(blurred)
+            cells[key] = blurred
+        return Draft(draft.evidence, cells, draft.withheld)
+
+
+@dataclass(frozen=True)
+class _Counts:
+    """The persons of each count of an ask, so that R2 sees which follow from others."""
+
+    ask: Ask
+
+    def __call__(self, key: Key, value: Aggregate) -> Iterator[tuple[int, PersonSet]]:
+        if self.ask.op == "describe" or self.ask.op not in REDUCTIONS:
+            return
+        rows = self.ask.rows[0]
+        masks, column = _masks(rows), _below(rows)
+        of = {(f"mask {mask}", "true") for mask in masks} | {
+            (str(e), level) for e, (_, level) in zip(self.ask.by, key.strata, strict=True)
+        }
+        name = f"value {column}"
+        if key.name == MISSING:
+            assert isinstance(value, Count)
+            yield value.persons, frozenset({*of, (name, NO_VALUE)})
+        elif key.name == "len":
+            assert isinstance(value, Count)
+            yield value.persons, frozenset(of)
+        elif key.name in ("set", "counts"):
+            assert isinstance(value, Count)
+            yield value.persons, frozenset({*of, (f"level {column}", key.level)})
+        else:
+            yield int(getattr(value, "n", 0)), frozenset({*of, (name, ANY_VALUE)})
+
+
+def _masks(expression: Expression) -> list[str]:
+    found = []
+    while isinstance(expression, Filter):
+        found.append(str(expression.mask))
+        expression = expression.rows
+    return found
+
+
+def _below(expression: Expression) -> Expression:
+    while isinstance(expression, Filter):
+        expression = expression.rows
+    return expression
+
+
+@dataclass(frozen=True)
+class _Persons:
+    """Person ids of rows: those of the owner's column, or each row's own position."""
+
+    fragment: Fragment
+    column: str
+
+    def __call__(self, positions: NDArray[np.int64] | None, flags: Any) -> NDArray[np.int64]:
+        import numpy as np
+
+        chosen = np.flatnonzero(flags)
+        if positions is not None:
+            chosen = positions[chosen]
+        ids = self._ids()
+        return chosen if ids is None else np.unique(ids[chosen])
+
+    def everybody(self) -> NDArray[np.int64]:
+        import numpy as np
+
+        ids = self._ids()
+        return np.arange(self.fragment.rows) if ids is None else np.unique(ids)
+
+    def _ids(self) -> NDArray[np.int64] | None:
+        import pandas as pd
+
+        series = self.fragment.columns.get((self.column,)) if self.column else None
+        if series is None:
+            return None
+        hashed = pd.util.hash_pandas_object(series, index=False).to_numpy()
+        found: NDArray[np.int64] = (hashed >> 1).astype("int64")
+        return found
+
+
+def _labelled(answer: Answer, draft: Draft, version: str, policy: Policy) -> Answer:
+    """The answer without the cells that count missing rows, which its label tells instead."""
+    if answer.refusal is not None:
+        return replace(answer, labels={"version": version})
+    if all(key.name == MISSING for key in draft.evidence.table):  # it was asked for by itself
+        return replace(answer, labels={"version": version, "missing": "0"})
+    cells = tuple(cell for cell in answer.cells if cell.key.name != MISSING)
+    withheld = tuple(w for w in answer.withheld if w.key.name != MISSING)
+    labels = {"version": version, "missing": _missing(draft, policy)}
+    return replace(answer, cells=cells, withheld=withheld, labels=labels)
+
+
+def _missing(draft: Draft, policy: Policy) -> str:
+    """Rows without a value, as far as the policy lets it be told."""
+    total = 0
+    for key, value in draft.evidence.table.items():
+        if key.name == MISSING:
+            if key in draft.withheld:
+                return f"fewer than {policy.min_count}, or not told"
+            assert isinstance(value, Count)
+            total += value.persons
+    return str(total)
+
+
+def as_refusal(error: FederatedAnalyticsError) -> Refusal:
+    return Refusal(error.code, error.where[:200], error.message[:300], error.remedy[:300])

@@ -1,0 +1,160 @@
+"""Fragments behind a policy: asks in, a release out. The whole surface is `FragmentSite.answer`."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import secrets
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from federated_analytics import __version__, wire
+from federated_analytics.errors import FederatedAnalyticsError, SiteFailed, WireError
+from federated_analytics.fedmed.answering import Answering, as_refusal
+from federated_analytics.fedmed.expression import Column, walk
+from federated_analytics.fedmed.fragments import Fragment
+from federated_analytics.fedmed.protocol import Asks
+from federated_analytics.privacy.ledger import Ledger
+from federated_analytics.privacy.policy import refuse
+from federated_analytics.privacy.release import Release
+
+if TYPE_CHECKING:
+    from federated_analytics.fedmed.config import Config
+    from federated_analytics.fedmed.versions import Versions
+
+log = logging.getLogger(__name__)
+
+
+class FragmentSite:
+    """The fragments of one owner, and what may be told of them.
+
+    Args:
+        config: methods and policy; the strict default where left out.
+        state: a folder that keeps versions and what was asked for; a temporary one where left
+            out, so that a restart forgets it.
+        name: shown in answers.
+    """
+
+    def __init__(
+        self, config: Config | None = None, state: Path | None = None, *, name: str = ""
+    ) -> None:
+        from federated_analytics.fedmed.config import Config
+        from federated_analytics.fedmed.versions import Versions
+
+        self.config = Config() if config is None else config
+        self.name = name
+        self._temporary = None if state else tempfile.TemporaryDirectory(prefix="fedmed-")
+        folder = state or Path(self._temporary.name if self._temporary else "")
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._secret = _secret(folder)
+        self._versions: Versions = Versions(
+            folder if state or self.config.new_samples else None, self.config.new_samples
+        )
+        self._ledger = None if self.config.is_off else Ledger.open(folder)
+        self._lock = threading.Lock()
+
+    def __setitem__(self, fragment: str, data: Any) -> None:
+        self._versions.put(fragment, data)
+
+    def __delitem__(self, fragment: str) -> None:
+        self._versions.remove(fragment)
+
+    def __getitem__(self, fragment: str) -> Fragment:
+        return self._versions.published(fragment)[0]
+
+    def append(self, fragment: str, rows: Any) -> None:
+        """Rows behind a fragment's own; published when the owner's policy lets them be."""
+        self._versions.append(fragment, rows)
+
+    @property
+    def fragments(self) -> Mapping[str, Fragment]:
+        """The published version of each fragment."""
+        return {name: self._versions.published(name)[0] for name in self._versions.names}
+
+    def answer(self, body: bytes) -> bytes:
+        """A release, as bytes. Never raises; never says more."""
+        return wire.encode_release(self.release(body))
+
+    def release(self, body: bytes) -> Release:
+        """The release that answers a request of the kind `fedmed`."""
+        try:
+            request = wire.decode_request(body)
+            if request.kind != "fedmed":
+                raise WireError("The request is not of the kind fedmed.")
+            return self._released(Asks.from_json(request.study), request.round)
+        except FederatedAnalyticsError as error:
+            log.warning("refused: %s", error.code)
+            return self._refused(error)
+        except Exception:
+            log.exception("the asks could not be answered")
+            return self._refused(SiteFailed())
+
+    def _refused(self, error: FederatedAnalyticsError) -> Release:
+        return refuse(as_refusal(error), site=self.name, study="", round=0, version=__version__)
+
+    def _released(self, asks: Asks, round: int) -> Release:
+        started = time.monotonic()
+        answering = Answering(self, self._snapshot(asks))
+        answers = answering.answers(asks)
+        return self.config.policy.release(
+            (),
+            answers=answers,
+            site=self.name,
+            study=hashlib.sha256(asks.to_json().encode()).hexdigest(),
+            round=round,
+            version=__version__,
+            database="",
+            synthetic=False,
+            seconds=int(1_000 * (time.monotonic() - started)) / 1_000,
+        )
+
+    def _snapshot(self, asks: Asks) -> dict[str, tuple[Fragment, int]]:
+        """One version of each fragment that is named, for the whole request."""
+        named = {ask.fragment for ask in asks.asks} | {
+            node.fragment
+            for ask in asks.asks
+            for expression in (*ask.rows, *ask.by)
+            for node in walk(expression)
+            if isinstance(node, Column) and node.fragment
+        }
+        known = set(self._versions.names)
+        return {name: self._versions.published(name) for name in named & known}
+
+    @property
+    def ledger(self) -> Ledger | None:
+        return self._ledger
+
+    @property
+    def secret(self) -> bytes:
+        """Seeds the owner's noise, so that the same question has the same."""
+        return self._secret
+
+    @contextmanager
+    def one_at_a_time(self) -> Iterator[None]:
+        """Of two requests at once, the second sees what the first was told."""
+        with self._lock:
+            if self._ledger is None:
+                yield
+            else:
+                with self._ledger.exclusive():
+                    yield
+
+    @property
+    def names(self) -> list[str]:
+        return sorted(self._versions.names)
+
+
+def _secret(folder: Path) -> bytes:
+    """The site's own secret, made where there is none."""
+    path = folder / "fedmed.secret"
+    if path.exists():
+        return path.read_bytes()
+    made = secrets.token_bytes(32)
+    path.touch(mode=0o600)
+    path.write_bytes(made)
+    return made

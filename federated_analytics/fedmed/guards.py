@@ -1,0 +1,114 @@
+"""What an expression may single out: masks are counted, and no column may be a mask in disguise.
+
+Element-wise arithmetic can write a condition without a comparison: `0 ** abs(id - 17)` is 1 for
+one person and 0 for everybody else. So every part of an expression is looked at:
+
+- a mask's true rows and its false rows are nobody or at least k persons, and neither differs from
+  rows that were asked for before by 1 to k - 1 persons (R5);
+- of any other computed part, the persons who do not have its most frequent value are nobody or at
+  least k, and fewer than k persons make up no more than p of the deviations from its median (R3);
+- so are the persons for whom a part has a value.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from federated_analytics.errors import RequestRefused
+from federated_analytics.fedmed.evaluate import Rows
+from federated_analytics.fedmed.expression import Apply, Column, Expression, Filter
+from federated_analytics.fedmed.fragments import NUMBER, TRUTH
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Positions = NDArray[np.int64]
+
+Persons = Callable[["Positions | None", "Any"], "NDArray[np.int64]"]
+
+
+class SinglesOut(RequestRefused):
+    """A part of an expression that tells fewer than k persons apart from the others."""
+
+    code = "singles_out"
+
+
+@dataclass
+class Guard:
+    """Looks at the parts of the expressions of one fragment's version.
+
+    Args:
+        k: the policy's minimum count; 1 lets everything pass.
+        share: the policy's dominance.
+        persons: person ids of the rows at some positions for which a flag is true.
+        compare: refuses a set of persons too similar to one that was asked for (R5).
+    """
+
+    k: int
+    share: float
+    persons: Persons
+    compare: Callable[[NDArray[np.int64], str], None]
+    _seen: set[tuple[str, int]] = field(default_factory=set)
+
+    def look(self, expression: Expression, rows: Rows) -> None:
+        """RequestRefused where a part singles persons out; `rows` are those of the part."""
+        if self.k <= 1 or isinstance(expression, Filter):
+            return
+        seen = str(expression), len(rows)
+        if seen in self._seen:
+            return
+        if isinstance(expression, Column):
+            if not rows.present.all():
+                self._divided(expression, rows, rows.present, "with a value")
+        elif rows.kind == TRUTH:
+            self._divided(expression, rows, rows.values & rows.present, "for which it is true")
+        elif isinstance(expression, Apply) and rows.kind == NUMBER:
+            self._divided(expression, rows, rows.present, "with a value")
+            self._concentrated(expression, rows)
+        self._seen.add(seen)
+
+    def _divided(self, expression: Expression, rows: Rows, flags: Any, which: str) -> None:
+        """Both sides of a division of the rows hold nobody or enough persons."""
+        for side, text in ((flags, which), (~flags, f"not {which}")):
+            if not side.any():
+                continue
+            ids = self.persons(rows.positions, side)
+            if len(ids) < self.k:
+                raise SinglesOut(
+                    f"The rows {text} are of too few persons.",
+                    where=_place(expression),
+                    remedy=f"Ask for conditions that at least {self.k} persons fulfil, and at "
+                    f"least {self.k} do not.",
+                )
+            if not side.all():
+                self.compare(ids, _place(expression))
+
+    def _concentrated(self, expression: Expression, rows: Rows) -> None:
+        import numpy as np
+
+        values = rows.floats()
+        if not len(values):
+            return
+        middle = float(np.median(values))
+        deviations = np.abs(values - middle)
+        some = int(np.count_nonzero(deviations))
+        if not some:
+            return
+        top = min(self.k - 1, len(deviations))
+        largest = np.partition(deviations, len(deviations) - top)[-top:]
+        total = float(deviations.sum())
+        if some < self.k or (math.isfinite(total) and largest.sum() > self.share * total):
+            raise SinglesOut(
+                "The values of a few persons make up most of what it computes.",
+                where=_place(expression),
+                remedy="Ask for the columns themselves, or for conditions that more persons "
+                "fulfil.",
+            )
+
+
+def _place(expression: Expression) -> str:
+    return str(expression)[:200]

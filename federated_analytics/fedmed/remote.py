@@ -1,0 +1,212 @@
+"""Fragments on servers reached over HTTP, or through a Flower federation."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from federated_analytics.errors import ConfigError
+from federated_analytics.fedmed.batch import Channel, Fault
+
+if TYPE_CHECKING:
+    import httpx
+
+TOKEN_VARIABLE = "FEDMED_TOKEN"
+"""Holds the token of servers for which `Remote` is given none."""
+SECONDS = 60.0
+MAX_REPLY_BYTES = 8 * 2**20
+_STATUS = {
+    401: Fault(
+        "wrong_token",
+        "The server does not know the token.",
+        f'Remote(…, token="…") or the variable {TOKEN_VARIABLE} holds what its owner gave you.',
+    ),
+    403: Fault("forbidden", "The server's owner does not let you ask.", "Ask the owner."),
+    404: Fault("not_fedmed", "There is no FedMed server at this address.", "Correct ip=…"),
+    413: Fault("too_large", "The server does not take a request this large.", "Ask for less."),
+    429: Fault("too_many_requests", "The server takes no more requests now.", "Ask later."),
+    503: Fault("server_busy", "The server is busy.", "Ask again in a few seconds."),
+}
+
+
+@dataclass(frozen=True)
+class HttpServer:
+    """A FedMed server at an address; one connection pool for all who ask it.
+
+    Args:
+        ip: "http://127.0.0.1:5000", as the original writes it; https with TLS.
+        certificates: a file of certificates to trust in place of the system's.
+    """
+
+    ip: str
+    token: str = field(default="", repr=False)
+    seconds: float = SECONDS
+    certificates: str = ""
+
+    def exchange(self, requests: Mapping[str, bytes]) -> Mapping[str, bytes | Fault]:
+        return {server: self._post(body) for server, body in requests.items()}
+
+    def _post(self, body: bytes) -> bytes | Fault:
+        import httpx
+
+        token = self.token or os.environ.get(TOKEN_VARIABLE, "")
+        headers = {"content-type": "application/octet-stream"}
+        if token:
+            headers["authorization"] = f"Bearer {token}"
+        try:
+            client = _client(self.ip, self.certificates)
+            with client.stream(
+                "POST",
+                f"{self.ip.rstrip('/')}/answer",
+                content=body,
+                headers=headers,
+                timeout=httpx.Timeout(self.seconds, connect=min(10.0, self.seconds)),
+            ) as response:
+                return _read(response)
+        except httpx.TimeoutException:
+            return Fault(
+                "no_answer",
+                f"The server did not answer within {self.seconds:g} s.",
+                "Ask for less, or give Remote(…, timeout=…) more seconds.",
+            )
+        except httpx.ConnectError as error:
+            return _not_connected(error)
+        except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as error:
+            return Fault(
+                "server_failed",
+                f"The connection failed ({type(error).__name__}).",
+                "Is this the address of a FedMed server?",
+            )
+
+
+@cache
+def _client(ip: str, certificates: str) -> httpx.Client:
+    """A pool of connections to one server. Requests to this machine go past any proxy."""
+    import ssl
+
+    import httpx
+
+    host = urlsplit(ip).hostname or ""
+    is_here = host == "localhost" or host.startswith("127.") or host == "::1"
+    trusted: Any = ssl.create_default_context(cafile=certificates) if certificates else True
+    limits = httpx.Limits(max_connections=64, max_keepalive_connections=16)
+    return httpx.Client(verify=trusted, limits=limits, trust_env=not is_here)
+
+
+def _read(response: httpx.Response) -> bytes | Fault:
+    """A release's bytes, or what the status says. Never more than a release may have."""
+    if response.status_code != 200:
+        other = Fault("server_failed", f"The server answered with status {response.status_code}.")
+        return _STATUS.get(response.status_code, other)
+    kind = response.headers.get("content-type", "")
+    if kind.startswith(("text/html", "text/plain")):
+        return Fault(
+            "not_fedmed",
+            "The server answers with a page, not with a release.",
+            "Is a login page or a proxy in between? Is this a FedMed server?",
+        )
+    body = bytearray()
+    for piece in response.iter_bytes():
+        body += piece
+        if len(body) > MAX_REPLY_BYTES:
+            return Fault("too_large", "The server's answer is too large.", "Ask for less.")
+    return bytes(body)
+
+
+def _not_connected(error: Exception) -> Fault:
+    import ssl
+
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            reason = cause.verify_message.rstrip(".")
+            return Fault(
+                "untrusted_certificate",
+                f"The server's certificate is not trusted: {reason}.",
+                "Its owner renews it, or Remote(…, certificates=FILE) trusts the one that signed.",
+            )
+        cause = cause.__cause__ or cause.__context__
+    if "CERTIFICATE_VERIFY_FAILED" in str(error):
+        reason = str(error).partition("verify failed: ")[2].partition(" (_ssl")[0]
+        return Fault(
+            "untrusted_certificate",
+            f"The server's certificate is not trusted: {reason}.",
+            "Its owner renews it, or Remote(…, certificates=FILE) trusts the one that signed.",
+        )
+    if "SSL" in str(error):
+        return Fault("no_tls", "The server does not speak TLS.", "Write http:// in place of https.")
+    return Fault("server_down", "Nothing answers at this address.", "Is the server running?")
+
+
+@dataclass(frozen=True)
+class Remote:
+    """A fragment on a server.
+
+    >>> from federated_analytics import fedmed as fm
+    >>> fm.Remote(ip="http://127.0.0.1:5000", fragment="test array 1/2")
+    Remote(ip='http://127.0.0.1:5000', fragment='test array 1/2')
+
+    Args:
+        ip: the server's address over HTTP.
+        fragment: the fragment's name there; any text.
+        token: what the server's owner gave you; where left out, the variable FEDMED_TOKEN.
+        timeout: seconds to wait for an answer; over Flower, for the whole run.
+        certificates: file of certificates to trust in place of the system's.
+        site, superlink: in place of `ip`, a site of a Flower federation, and its connection's
+            name in Flower's config.toml or HOST:PORT of its SuperLink.
+        key, project: at guarded sites, file of the analyst's key and the project it is for.
+    """
+
+    ip: str = ""
+    fragment: str = ""
+    token: str = field(default="", repr=False)
+    timeout: float = 0.0
+    certificates: str = ""
+    site: str = ""
+    superlink: str = ""
+    key: str = ""
+    project: str = ""
+
+    def __post_init__(self) -> None:
+        if bool(self.ip) == bool(self.site and self.superlink) or bool(self.site) != bool(
+            self.superlink
+        ):
+            raise ConfigError(
+                "A remote fragment has an ip, or a site and a superlink.",
+                where="Remote(…)",
+                remedy='Write Remote(ip="http://HOST:PORT", fragment="NAME").',
+            )
+        if not self.fragment:
+            raise ConfigError("A remote fragment has a name.", where="Remote(fragment=…)")
+        if self.ip and urlsplit(self.ip).scheme not in ("http", "https"):
+            raise ConfigError(
+                f"{self.ip[:100]!r} is no address.",
+                where="Remote(ip=…)",
+                remedy='Write "http://HOST:PORT" or "https://HOST".',
+            )
+        if self.certificates and not Path(self.certificates).is_file():
+            raise ConfigError("There is no such file.", where="Remote(certificates=…)")
+
+    def __repr__(self) -> str:
+        shown = ("ip", "fragment", "site", "superlink")
+        given = ((name, getattr(self, name)) for name in shown)
+        return f"Remote({', '.join(f'{n}={v!r}' for n, v in given if v)})"
+
+    @property
+    def server(self) -> str:
+        return self.ip or self.site
+
+    @property
+    def channel(self) -> Channel:
+        if self.ip:
+            seconds = self.timeout or SECONDS
+            return HttpServer(self.ip, self.token, seconds, self.certificates)
+        from federated_analytics.fedmed.flower import FlowerSites
+
+        seconds = self.timeout or 300.0
+        return FlowerSites(self.superlink, seconds, self.certificates, self.key, self.project)

@@ -1,0 +1,19 @@
+"""The examples in the docstrings of FedMed's client are run."""
+
+from __future__ import annotations
+
+import doctest
+from importlib import import_module
+
+import pytest
+
+MODULES = ("", ".batch", ".data", ".groups", ".local", ".remote", ".tables", ".values")
+WITH_STATS = (*MODULES, ".stats", ".stats.test")
+
+
+@pytest.mark.parametrize("name", WITH_STATS)
+def test_examples(name: str) -> None:
+    module = import_module(f"federated_analytics.fedmed{name}")
+    found = doctest.testmod(module)
+    assert found.attempted > 0
+    assert found.failed == 0
