@@ -1,0 +1,232 @@
+"""Scripts over guarded sites: approved, started, carried; the hub as the ServerApp has it."""
+
+from __future__ import annotations
+
+import base64
+import json
+import secrets
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from federated_analytics import wire
+from federated_analytics.code_digest import code_digest
+from federated_analytics.couriers import InProcessCourier
+from federated_analytics.flame.at_site import ScriptsAtSite
+from federated_analytics.flame.order import Pump, ScriptOrder
+from federated_analytics.flame.over_flower import Ended, NoSuchSite, run_script
+from federated_analytics.guarded_site import GuardedSite
+from federated_analytics.messages import Request
+from federated_analytics.signing import SigningKey, sign, unverified_reply
+from federated_analytics.site_config import SiteConfig
+
+pytestmark = [pytest.mark.timeout(120), pytest.mark.xdist_group("flame")]
+KEY = SigningKey.new()
+SITE = """\
+[site]
+name = "{name}"
+[database]
+url = "postgresql://nobody@127.0.0.1:1/none"
+version = "1"
+[[project]]
+name = "p"
+[[analyst]]
+name = "ann"
+key = "{key}"
+projects = ["p"]
+[policy]
+{policy}
+"""
+FREE = "free_exchange = true\n"
+NODES = {"hospital-a": "default", "hospital-b": "default", "server": "aggregator"}
+SUM = """
+from flame import FlameCoreSDK
+def main():
+    flame = FlameCoreSDK(silent=True)
+    if flame.get_role() == "aggregator":
+        others = flame.get_participant_ids()
+        found = flame.await_messages(others, "part", timeout=60)
+        total = sum(found[one][-1].body["value"] for one in others)
+        data = flame.await_intermediate_data(others, timeout=60)
+        size = sum(len(v) for v in data.values())
+        flame.submit_final_result(json.dumps([total, size]), output_type="str")
+        flame.analysis_finished()
+    else:
+        flame.set_progress(40)
+        flame.flame_log("sending")
+        value = flame.get_parameters()["value"]
+        flame.send_message([flame.get_aggregator_id()], "part", {"value": value})
+        flame.send_intermediate_data([flame.get_aggregator_id()], b"x" * 1_000_000)
+import json
+main()
+"""
+
+
+@dataclass
+class Federation:
+    """Guarded sites in this process, and an operator who approves at once, or does not."""
+
+    folder: Path
+    policy: str = FREE
+    sites: dict[str, GuardedSite] = field(default_factory=dict)
+    handlers: list[ScriptsAtSite] = field(default_factory=list)
+    said: list[str] = field(default_factory=list)
+
+    def site(self, name: str) -> None:
+        folder = self.folder / name
+        folder.mkdir()
+        file = folder / "site.toml"
+        file.write_text(SITE.format(name=name, key=KEY.public.text, policy=self.policy))
+        handler = ScriptsAtSite(folder / "flame")
+        self.handlers.append(handler)
+        self.sites[name] = GuardedSite.open(SiteConfig.load(file), {"flame": handler})
+
+    def order(self, script: str, limit: float = 60.0, **parameters: object) -> ScriptOrder:
+        return ScriptOrder("sum.py", script, NODES, {"value": 2, **parameters}, limit)
+
+    def run(
+        self, order: ScriptOrder, *, approve: bool = True, seconds: float = 30.0, run: str = ""
+    ) -> Ended:
+        analysis = run or secrets.token_hex(16)
+        request = wire.encode_request(Request(order.to_json(), 1, analysis, 60.0, "flame"))
+        signed = sign(request, KEY, project="p", study=order.digest, code=code_digest())
+        courier = InProcessCourier({n: s.answer for n, s in self.sites.items()})
+        stop = threading.Event()
+        operator = threading.Thread(target=self._operate, args=(stop,), daemon=True)
+        if approve:
+            operator.start()
+        try:
+            return run_script(
+                courier,
+                order,
+                signed,
+                analysis=analysis,
+                project="p",
+                deadline_seconds=seconds,
+                say=self.said.append,
+            )
+        finally:
+            stop.set()
+
+    def _operate(self, stop: threading.Event) -> None:
+        while not stop.wait(0.1):
+            for site in self.sites.values():
+                for entry in site.state.approvals.pending():
+                    site.state.approvals.approve(entry.fingerprint, "operator")
+
+    def audited(self, name: str) -> str:
+        return json.dumps([dict(line) for line in self.sites[name].state.audit.lines()])
+
+
+@pytest.fixture
+def federation(tmp_path: Path) -> Iterator[Federation]:
+    found = Federation(tmp_path)
+    found.site("hospital-a")
+    found.site("hospital-b")
+    yield found
+    for handler in found.handlers:
+        handler.stop()
+
+
+@pytest.fixture
+def strict(tmp_path: Path) -> Iterator[Federation]:
+    found = Federation(tmp_path, policy="")
+    found.site("hospital-a")
+    found.site("hospital-b")
+    yield found
+    for handler in found.handlers:
+        handler.stop()
+
+
+def result(ended: Ended) -> str:
+    assert ended.state == "finished", ended
+    return base64.b64decode(ended.submissions[0]["data"]).decode()
+
+
+def test_messages_objects_logs_and_results_travel(federation: Federation) -> None:
+    ended = federation.run(federation.order(SUM))
+    assert json.loads(result(ended)) == [4, 2_000_000]
+    assert {n["status"] for n in ended.nodes.values()} == {"finished"}
+    assert {(e["node"], e["text"].strip()[-7:]) for e in ended.log} >= {
+        ("hospital-a", "sending"),
+        ("hospital-b", "sending"),
+    }
+    assert any("waiting for approval at hospital-a" in line for line in federation.said)
+    assert any("hospital-b progress: 40 %" in line for line in federation.said)
+
+
+def test_every_byte_that_left_is_in_the_audit(federation: Federation) -> None:
+    federation.run(federation.order(SUM))
+    audit = federation.sites["hospital-a"].state.audit
+    released = [line for line in audit.lines() if line["decision"] == "released"]
+    said = [wire.decode_release(audit.read_released(line["released"])) for line in released]
+    letters = [json.loads(one.exchange)["letters"] for one in said if one.exchange]
+    kinds = [letter["kind"] for bundle in letters for _, letter in bundle]
+    assert kinds.count("message") == 2
+    assert {"log", "progress", "part", "whole", "status"} <= set(kinds)
+    assert not audit.verify()
+
+
+def test_a_changed_byte_or_parameter_asks_again(federation: Federation) -> None:
+    federation.run(federation.order(SUM))
+    ended = federation.run(federation.order(SUM, value=3), approve=False, seconds=3.0)
+    assert {n["status"] for id, n in ended.nodes.items() if id != "server"} == {"absent"}
+    assert "waiting_for_approval" in ended.nodes["hospital-a"]["reason"]
+
+
+def test_nothing_of_a_scripts_own_leaves_a_strict_site(strict: Federation) -> None:
+    secret = "87654321"
+    script = f"""
+from flame import FlameCoreSDK
+flame = FlameCoreSDK(silent=True)
+if flame.get_role() == "aggregator":
+    found = flame.await_messages(flame.get_participant_ids(), "part", timeout=6)
+    flame.submit_final_result(str(sorted(v is None for v in found.values())))
+    flame.analysis_finished()
+else:
+    flame.flame_log("{secret}")
+    for send in (
+        lambda: flame.send_message(["server"], "part", {{"value": "{secret}"}}, timeout=2),
+        lambda: flame.save_intermediate_data("{secret}", "global"),
+    ):
+        try:
+            send()
+            print("sent")
+        except Exception as error:
+            print(error.code)
+    raise SystemExit("{secret}")
+"""
+    ended = strict.run(strict.order(script))
+    assert result(ended) == "[True, True]"
+    assert secret not in ended.to_json()
+    printed = next((strict.folder / "hospital-a").rglob("worker.log")).read_text()
+    assert printed.count("free_exchange_refused") == 2  # the script was told, at once
+    assert "sent" not in printed
+
+
+def test_a_run_ends_at_its_limit_and_nothing_is_left(federation: Federation) -> None:
+    loop = "from flame import FlameCoreSDK\nFlameCoreSDK(silent=True)\nwhile True: pass\n"
+    started = time.monotonic()
+    ended = federation.run(federation.order(loop, limit=3.0))
+    assert time.monotonic() - started < 45
+    assert ended.state == "failed"
+    assert "limit" in ended.nodes["server"]["reason"]
+
+
+def test_a_site_that_is_not_connected_is_named(federation: Federation) -> None:
+    del federation.sites["hospital-b"]
+    with pytest.raises(NoSuchSite, match="hospital-b"):
+        federation.run(federation.order(SUM))
+
+
+def test_a_pump_for_an_unknown_analysis_is_refused(federation: Federation) -> None:
+    pump = Pump("0" * 32, {"confirmed": 0, "letters": []})
+    body = wire.encode_request(Request(pump.to_json(), 1, "0" * 32, 5.0, "flame"))
+    reply = federation.sites["hospital-a"].answer(body)
+    refusal = wire.decode_release(unverified_reply(reply).release).refusal
+    assert refusal is not None
+    assert refusal.code == "unknown_analysis_run"
