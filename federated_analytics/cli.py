@@ -205,11 +205,15 @@ def features(
 
 def _groups() -> None:
     from federated_analytics.databases.commands import app as databases
+    from federated_analytics.flame.commands import app as scripts
     from federated_analytics.key_commands import app as keys
+    from federated_analytics.site_commands.quote import quote
     from federated_analytics.site_commands.site import app as sites
 
+    app.command(epilog="Example: federated-analytics quote study.toml --policy site.toml")(quote)
     app.add_typer(databases, name="db", help="Databases on this machine, with synthetic data.")
     app.add_typer(keys, name="key", help="The key that an analyst signs her requests with.")
+    app.add_typer(scripts, name="flame", help="FLAME analysis scripts, here or on a federation.")
     app.add_typer(sites, name="site", help="A hospital's own service, policy, audit, approvals.")
 
 

@@ -13,13 +13,6 @@ from federated_analytics.privacy.policy import refuse
 log = logging.getLogger(__name__)
 
 
-class UnknownKind(RequestRefused):
-    """A request of a kind that this site does not answer."""
-
-    code = "unknown_kind"
-    default_remedy = "Use the same version of federated_analytics at the server and at every site."
-
-
 class NeedsService(RequestRefused):
     """A request that a site without its own service cannot answer."""
 
@@ -43,6 +36,8 @@ def answer(node_config: Mapping[str, Any], body: bytes) -> bytes:
         if kind == "flame":
             raise NeedsService("A script needs a process of the site's own that outlives a round.")
         if kind != "study":
+            from federated_analytics.request_kinds import UnknownKind
+
             raise UnknownKind("The site does not answer requests of this kind.")
     except FederatedAnalyticsError as error:
         log.warning("refused: %s", error.code)

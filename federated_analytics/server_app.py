@@ -58,8 +58,11 @@ def _run(grid: Grid, run_config: Any) -> None:
     if _flag(run_config, "site-terms"):
         _introduce(courier, returned)
         return
+    signed = _bytes(run_config, "signed-request")
+    if request := _bytes(run_config, "request"):
+        _of_another_kind(courier, request, signed, run_config)
+        return
     study = Study.from_run_config(run_config, Path(__file__).parents[1])
-    signed = _signed_request(run_config)
     replies: dict[str, bytes] = {}
     result = run_study(
         study,
@@ -90,16 +93,49 @@ def _introduce(courier: Courier, returned: bool) -> None:
         print(text, flush=True)
 
 
-def _signed_request(run_config: Any) -> bytes | None:
-    text = run_config.get("signed-request", "")
+def _of_another_kind(
+    courier: Courier, request: bytes, signed: bytes | None, run_config: Any
+) -> None:
+    """What is no study: a script, or expressions over fragments; the answer goes into the log."""
+    from federated_analytics import wire
+    from federated_analytics.payload import to_lines
+    from federated_analytics.run_config import whole
+
+    decoded = wire.decode_request(request)
+    deadline = float(whole(run_config, "deadline-seconds", 300, 1, 86_400))
+    if decoded.kind == "flame":
+        from federated_analytics.flame.order import ScriptOrder
+        from federated_analytics.flame.over_flower import run_script
+
+        text = run_script(
+            courier,
+            ScriptOrder.from_json(decoded.study),
+            signed or request,
+            analysis=decoded.run,
+            project=str(run_config.get("project", "")),
+            deadline_seconds=deadline,
+            say=lambda line: print(line, flush=True),
+        ).to_json()
+    elif decoded.kind == "fedmed":
+        from federated_analytics.fedmed.over_flower import run
+
+        text = run(courier, signed or request)
+    else:
+        raise ConfigError("`request` is of no known kind.", where="run-config: request")
+    for line in to_lines(text):
+        print(line, flush=True)
+
+
+def _bytes(run_config: Any, key: str) -> bytes | None:
+    text = run_config.get(key, "")
     if not text:
         return None
     try:
         return base64.b64decode(text, validate=True)
     except (ValueError, TypeError) as error:
         raise ConfigError(
-            "`signed-request` is not what `federated-analytics run --key` writes.",
-            where="run-config: signed-request",
+            f"`{key}` is not what the `federated-analytics` command writes.",
+            where=f"run-config: {key}",
         ) from error
 
 

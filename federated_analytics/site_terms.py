@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from federated_analytics import wire
 from federated_analytics.couriers import Courier
 from federated_analytics.errors import FederatedAnalyticsError, NoSites
-from federated_analytics.federation import released
+from federated_analytics.exchange import released
 from federated_analytics.messages import Request, Terms
 
 SECONDS = 60.0
@@ -28,6 +28,11 @@ class Introduction:
 
 def site_terms(courier: Courier, seconds: float = SECONDS) -> list[Introduction]:
     """Ask every site for the public part of its policy. NoSites where none is connected."""
+    return sorted(introductions(courier, seconds).values(), key=lambda one: one.site)
+
+
+def introductions(courier: Courier, seconds: float = SECONDS) -> dict[str, Introduction]:
+    """As `site_terms`, by the address of each site."""
     addresses = courier.addresses()
     if not addresses:
         raise NoSites("No site is connected.")
@@ -42,7 +47,7 @@ def site_terms(courier: Courier, seconds: float = SECONDS) -> list[Introduction]
         code = said.refusal.code if said.refusal else ""
         name = said.site or reply.address
         found[reply.address] = Introduction(name, said.terms, said.version, code)
-    return sorted(found.values(), key=lambda one: one.site)
+    return found
 
 
 def to_json(introductions: Sequence[Introduction]) -> str:

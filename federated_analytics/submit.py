@@ -107,32 +107,38 @@ def submit(
         "return-result": True,
     }
     if key is None:
-        return from_json(_run(config, superlink, root_certificates, show), where=superlink)
+        return from_json(run_app(config, superlink, root_certificates, show), where=superlink)
+    from federated_analytics import wire
     from federated_analytics.attested import KNOWN_SITES, check, unpacked
+    from federated_analytics.federation import request_of
 
-    envelope = signed_request(study, Path(key), project, deadline_seconds)
+    request = wire.encode_request(request_of(study, deadline_seconds))
+    envelope = signed_request(request, study.digest, Path(key), project, deadline_seconds + 600)
     config["signed-request"] = base64.b64encode(envelope).decode()
-    text, replies = unpacked(_run(config, superlink, root_certificates, show))
+    text, replies = unpacked(run_app(config, superlink, root_certificates, show))
     result = from_json(text, where=superlink)
     known = known_sites or KNOWN_SITES
     check(result, study, envelope, replies, min_sites=min_sites, known=known)
     return result
 
 
-def signed_request(study: Study, key: Path, project: str, deadline_seconds: float) -> bytes:
-    """A study's request, signed with the key in a file."""
-    from federated_analytics import wire
+def signed_request(request: bytes, digest: str, key: Path, project: str, seconds: float) -> bytes:
+    """A request, signed with the key in a file.
+
+    Args:
+        digest: of what it asks, which the signature names.
+        seconds: how long it may be used.
+    """
     from federated_analytics.code_digest import code_digest
-    from federated_analytics.federation import request_of
     from federated_analytics.signing import SigningKey, sign
 
     return sign(
-        wire.encode_request(request_of(study, deadline_seconds)),
+        request,
         SigningKey.load(key),
         project=project,
-        study=study.digest,
+        study=digest,
         code=code_digest(),
-        seconds=deadline_seconds + 600,
+        seconds=seconds,
     )
 
 
@@ -143,16 +149,22 @@ def ask_terms(
     from federated_analytics.site_terms import from_json
 
     config = {"site-terms": True, "min-sites": int(min_sites), "return-result": True}
-    return from_json(_run(config, superlink, root_certificates, lambda line: None))
+    return from_json(run_app(config, superlink, root_certificates, lambda line: None))
 
 
-def _run(
+def run_app(
     config: Mapping[str, Any],
     superlink: str,
     root_certificates: str | Path | None,
     show: Callable[[str], None],
 ) -> str:
-    """Run the app with a run-config and bring back what its ServerApp returns."""
+    """Run the app with a run-config and bring back what its ServerApp returns.
+
+    Args:
+        show: given the other lines of the run's log.
+    Raises:
+        NoSuperLink, RunFailed: as of `submit`.
+    """
     with _app() as app, connection(superlink, root_certificates) as (name, environment):
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / "run-config.toml"

@@ -133,10 +133,21 @@ class GuardedHospital:
 
 @contextmanager
 def guarded_hospitals(
-    folder: Path, urls: Mapping[str, str], policies: Mapping[str, str], key: SigningKey, say: Say
+    folder: Path,
+    urls: Mapping[str, str],
+    policies: Mapping[str, str],
+    key: SigningKey,
+    say: Say,
+    *,
+    own_user: bool = False,
 ) -> Iterator[list[GuardedHospital]]:
-    """The services of some hospitals, each approving what waits at it; stopped afterwards."""
-    user = _another_user()
+    """The services of some hospitals, each approving what waits at it; stopped afterwards.
+
+    Args:
+        own_user: run them as this process' user: another one may not be able to start a script's
+            worker, where this Python lies in a folder that is closed to it.
+    """
+    user = [] if own_user else _another_user()
     made = [
         GuardedHospital(folder / name, name, url, policies.get(name, ""), key.public.text, user)
         for name, url in urls.items()
