@@ -55,6 +55,9 @@ def participation_rows(p: Participation, result_id: int, by_site: bool) -> list[
         ("version", "character", p.disclosure.version if p.disclosure else ""),
         ("epsilon_charged", "numeric", _epsilon(p, "charged")),
         ("epsilon_remaining", "numeric", _epsilon(p, "remaining")),
+        ("epsilon_budget", "numeric", _dp_term(p, "budget_epsilon")),
+        ("delta", "numeric", _dp_term(p, "delta")),
+        ("budget_days", "integer", _dp_term(p, "budget_days")),
         ("note", "character", "; ".join(notes)),
     ]
     return [
@@ -69,6 +72,11 @@ def _epsilon(p: Participation, which: str) -> str:
     if terms is None or terms.mode != "dp":
         return ""
     return f"{getattr(p.disclosure, which):.4g}"
+
+
+def _dp_term(p: Participation, name: str) -> str:
+    terms = p.disclosure.terms if p.disclosure else None
+    return f"{getattr(terms, name):g}" if terms is not None and terms.mode == "dp" else ""
 
 
 def _sentence(where: str, message: str) -> str:

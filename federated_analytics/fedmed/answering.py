@@ -195,7 +195,9 @@ class Answering:
                     where=place,
                     remedy=f"Ask for rows that differ by none or by at least {k} persons.",
                 )
-            ledger.keep_population(Answered(bitmap, about, "", name))
+            # One set under one name: a second under the name of the first would not be kept.
+            key = f"{name}/{bitmap.persons}/{bitmap.fingerprint}"
+            ledger.keep_population(Answered(bitmap, about, "", key))
 
         return compare
 

@@ -36,7 +36,7 @@ class Methods:
 
     def check(self, name: str) -> None:
         """UnknownMethod where the configuration does not list one of the original's methods."""
-        if name in ORIGINAL and name not in self.names:
+        if self.names and name in ORIGINAL and name not in self.names:
             raise UnknownMethod(
                 f"The configuration lists no method {name!r}.",
                 where=self.where,

@@ -50,13 +50,45 @@ def run(
         float | None, typer.Option(min=0, help="What local_dp may spend; no bound by default.")
     ] = None,
     record: Annotated[bool, typer.Option(help="Keep every call, for `flame replay`.")] = False,
+    superlink: Annotated[
+        str, typer.Option(help="On a federation instead: a connection's name, or HOST:PORT.")
+    ] = "",
+    key: Annotated[
+        Path | None, typer.Option(help="With --superlink: your key's file; the sites verify it.")
+    ] = None,
+    approval_seconds: Annotated[
+        float, typer.Option(min=1, help="With --superlink: how long to wait for approvals.")
+    ] = 3600,
+    root_certificates: Annotated[
+        Path | None, typer.Option(help="With --superlink HOST:PORT: the CA of its certificate.")
+    ] = None,
 ) -> None:
-    """Run a script on several nodes of this machine, each a process of its own."""
+    """Run a script on nodes of this machine, or on the sites of a Flower federation.
+
+    With --superlink the nodes are sites by their names, and the aggregator's worker runs beside
+    the ServerApp under the name that --aggregator gives it. Each site's operator approves the
+    script with its parameters once: `federated-analytics site pending` lists it.
+    """
     from federated_analytics.flame.live_status import shown
     from federated_analytics.flame.local_run import LocalRun, RunOptions
     from federated_analytics.flame.worker_process import Limits
     from federated_analytics.local.program import ended_by_signals
 
+    if superlink:
+        _on_federation(
+            script=script,
+            nodes=[node.strip() for node in nodes.split(",") if node.strip()],
+            aggregator=aggregator,
+            superlink=superlink,
+            key=_key(key),
+            project=project,
+            out=out,
+            parameters=_parameters(param or []),
+            limit=limit,
+            approval_seconds=approval_seconds,
+            root_certificates=root_certificates,
+        )
+        return
     options = RunOptions(
         script=script,
         nodes=[node.strip() for node in nodes.split(",") if node.strip()],
@@ -82,6 +114,25 @@ def run(
         if result.state == "finished":
             print("the aggregator submitted no final result")
         raise typer.Exit(1)
+
+
+def _on_federation(**options: Any) -> None:
+    from federated_analytics.flame.federation_run import FederationOptions, run_on_federation
+
+    result = run_on_federation(FederationOptions(**options), lambda line: print(line, flush=True))
+    _say(result.nodes, options["out"])
+    if not result.succeeded:
+        raise typer.Exit(1)
+
+
+def _key(path: Path | None) -> Path:
+    if path is None:
+        raise ConfigError(
+            "Sites run no script that is not signed.",
+            where="--key",
+            remedy="Give --key; `federated-analytics key new` makes one.",
+        )
+    return path
 
 
 @app.command(epilog="Example: federated-analytics flame status results/flame")
