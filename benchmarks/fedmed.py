@@ -26,18 +26,21 @@ from federated_analytics.fedmed.batch import Channel
 from federated_analytics.fedmed.remote import HttpServer
 
 SERVERS, ROWS, REQUESTS = 4, 1_000_000, 10_000
+SMALL, DIFFERENT = 1_000, 500
+"""Rows of the server whose memory is watched, and how many of its requests differ."""
 AIM = 20
 """How many times faster than the original's approach each question is to be."""
 
 
 @dataclass
 class Speed:
-    """Medians in seconds, by question: the original's approach and ours."""
+    """Seconds by question: the original's approach, ours the first time, and ours again."""
 
     servers: int
     rows: int
     original: dict[str, float] = field(default_factory=dict)
     ours: dict[str, float] = field(default_factory=dict)
+    again: dict[str, float] = field(default_factory=dict)
     block_requests: float = 0.0
     block_seconds: float = 0.0
     memory: list[tuple[int, float]] = field(default_factory=list)
@@ -57,7 +60,7 @@ def measure(
             expected = {q: _timed(ask) for q, ask in originals.items()}
         speed.original = {q: seconds for q, (seconds, _) in expected.items()}
         say(f"  the original's approach: {speed.original}")
-    with running("strict", servers, rows) as (ports, processes):
+    with running("strict", servers, rows) as (ports, _):
         data = fm.FedData([fm.Remote(address(port), FRAGMENT, token=TOKEN) for port in ports])
         for question, ask in _ours(data).items():
             times = []
@@ -65,9 +68,11 @@ def measure(
                 seconds, found = _timed(ask)
                 _same(question, expected[question][1], found)
                 times.append(seconds)
-            speed.ours[question] = median(times)
+            speed.ours[question] = times[0]
+            speed.again[question] = median(times[1:])
         say(f"  ours: {speed.ours}")
         speed.block_seconds, speed.block_requests = _block(data, servers)
+    with running("strict", 1, SMALL) as (ports, processes):
         speed.memory = _memory(ports[0], processes[0].pid, requests, say)
     return speed
 
@@ -165,27 +170,28 @@ def _block(data: fm.FedData, servers: int) -> tuple[float, float]:
 def _memory(
     port: int, pid: int, requests: int, say: Callable[[str], None]
 ) -> list[tuple[int, float]]:
-    """Resident MiB of one server after so many requests, the first half of them different."""
+    """Resident MiB of one server after so many requests, `DIFFERENT` of them."""
     channel: Channel = HttpServer(address(port), TOKEN)
-    body = _one_request(port)
+    bodies = [_one_request(i) for i in range(DIFFERENT)]
     found = []
     for done in range(requests + 1):
         if done % max(1, requests // 5) == 0:
             found.append((done, resident(pid)))
             say(f"  after {done:,} requests: {found[-1][1]:.0f} MiB")
-        (reply,) = channel.exchange({"": body}).values()
+        (reply,) = channel.exchange({"": bodies[done % DIFFERENT]}).values()
         if not isinstance(reply, bytes):
             raise RuntimeError(f"{reply.code}: {reply.message}")
     return found
 
 
-def _one_request(port: int) -> bytes:
+def _one_request(number: int) -> bytes:
     from federated_analytics import wire
-    from federated_analytics.fedmed.expression import Column
+    from federated_analytics.fedmed.expression import Apply, Column, Constant
     from federated_analytics.fedmed.protocol import Ask, Asks
     from federated_analytics.messages import Request
 
-    ask = Ask(FRAGMENT, "moments", (Column(("pressure",)),))
+    shifted = Apply("add", (Column(("pressure",)), Constant(number)))
+    ask = Ask(FRAGMENT, "moments", (shifted,))
     return wire.encode_request(Request(Asks((ask,)).to_json(), 1, "", 60.0, "fedmed"))
 
 
@@ -201,13 +207,13 @@ def resident(pid: int) -> float:
 def table(speed: Speed) -> str:
     """What the page says of it."""
     lines = [
-        "| question | the original's approach, s | ours, s | times faster |",
-        "| --- | ---: | ---: | ---: |",
+        "| question | the original's approach, s | ours, s | times faster | ours again, s |",
+        "| --- | ---: | ---: | ---: | ---: |",
     ]
     for question in speed.ours:
         lines.append(
             f"| {question} | {speed.original[question]:.2f} | {speed.ours[question]:.3f} | "
-            f"{speed.ratio(question):.0f} |"
+            f"{speed.ratio(question):.1f} | {speed.again[question]:.3f} |"
         )
     steps = ", ".join(f"{memory:.0f} MiB after {done:,}" for done, memory in speed.memory)
     lines += [
@@ -215,7 +221,8 @@ def table(speed: Speed) -> str:
         f"{speed.servers} servers with {speed.rows:,} rows each, one process each; aim: {AIM} "
         "times. Ours answers under the strict policy, the original's approach without any.",
         f"A block of 20 expressions took {speed.block_requests:g} request a server and "
-        f"{speed.block_seconds:.2f} s. Requests at one server: {steps}.",
+        f"{speed.block_seconds:.2f} s. One server of {SMALL:,} rows, {DIFFERENT} different "
+        f"requests in turn: {steps}.",
     ]
     return "\n".join(lines)
 

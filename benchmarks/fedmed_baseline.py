@@ -7,7 +7,6 @@ loops over a list. The client holds one name a server and asks one server after 
 from __future__ import annotations
 
 import json
-import operator
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -15,13 +14,25 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-_BINARY: dict[str, Callable[[Any, Any], Any]] = {
-    "pow": operator.pow,
-    "sub": operator.sub,
-    "mul": operator.mul,
-    "eq": operator.eq,
-    "gt": operator.gt,
-}
+
+def _pow(a: Any, b: Any) -> Any:
+    return a**b
+
+
+def _mul(a: Any, b: Any) -> Any:
+    return a * b
+
+
+def _eq(a: Any, b: Any) -> Any:
+    return a == b
+
+
+def _gt(a: Any, b: Any) -> Any:
+    return a > b
+
+
+_BINARY: dict[str, Callable[[Any, Any], Any]] = {"pow": _pow, "mul": _mul, "eq": _eq, "gt": _gt}
+"""One call for each element, as the original's operators are."""
 
 
 @dataclass
@@ -39,9 +50,10 @@ class LoopingServer:
             if method in _BINARY:
                 operation = _BINARY[method]
                 by = self.lists[other["name"]] if isinstance(other, dict) else None
-                made = []
-                for i in range(len(values)):
-                    made.append(operation(values[i], other if by is None else by[i]))
+                if by is None:
+                    made = [operation(value, other) for value in values]
+                else:
+                    made = [operation(a, b) for a, b in zip(values, by, strict=True)]
                 made_name = f"{method}({name}, {other})"
                 self.lists[made_name] = made
                 return made_name

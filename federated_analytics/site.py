@@ -52,6 +52,7 @@ NODE_CONFIG = (
     "site",
     "site-service",
     "site-token-file",
+    "fragments",
 )
 FLOWERS_OWN = ("partition-id", "num-partitions")
 FIRST_PORT = 5433

@@ -43,6 +43,8 @@ class Moments(Aggregate):
     residual: float = 0.0
     extreme: float = field(default=0.0, metadata=STAYS, compare=False)
     one_sign: bool = field(default=True, metadata=STAYS, compare=False)
+    least: float = field(default=math.inf, metadata=STAYS, compare=False)
+    greatest: float = field(default=-math.inf, metadata=STAYS, compare=False)
 
     @classmethod
     def zero(cls) -> Self:
@@ -61,7 +63,8 @@ class Moments(Aggregate):
         fewest = min((f for f in (self.fewest, other.fewest) if f), default=0)
         extreme = max(self.extreme, other.extreme)
         one_sign = self.one_sign and other.one_sign and self.mean * other.mean >= 0
-        return type(self)(n, mean, m2, fewest, residual, extreme, one_sign)
+        ends = min(self.least, other.least), max(self.greatest, other.greatest)
+        return type(self)(n, mean, m2, fewest, residual, extreme, one_sign, *ends)
 
     def largest_share(self) -> float:
         """Of the sum of absolute values: exact where all have one sign, else at most this.
@@ -71,7 +74,19 @@ class Moments(Aggregate):
         absolute = abs(self.total)
         if not self.one_sign and self.extreme:
             absolute = max(absolute, (self.m2 + self.n * self.mean**2) / self.extreme)
-        return min(1.0, self.extreme / absolute) if absolute else 0.0
+        of_sum = self.extreme / absolute if absolute else 0.0
+        return min(1.0, max(of_sum, self._share_of_squares()))
+
+    def _share_of_squares(self) -> float:
+        """What one person's deviation makes up of m2, with what it moves the others' mean.
+
+        A value d from the mean of n adds d² n / (n - 1): where that is nearly all of m2, the
+        value is the mean and the root of m2 (n - 1) / n.
+        """
+        if self.n < 2 or not self.m2:
+            return 0.0
+        farthest = max(0.0, self.greatest - self.mean, self.mean - self.least)
+        return farthest**2 / self.m2 * self.n / (self.n - 1)
 
     def rounded(self, base: int) -> Self:
         """n to a multiple of `base`, and m2 with it, so that the standard deviation stays."""

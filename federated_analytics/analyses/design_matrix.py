@@ -123,7 +123,8 @@ def equations(frame: Frame, columns: Sequence[Column], row: Row) -> NormalEquati
     for i in numbers:
         low, high = least[i] + origins[i], most[i] + origins[i]
         extreme, one_sign = max(abs(low), abs(high)), low >= 0 or high <= 0
-        column = Moments(n, shifted[i], state.product(i, i), 0, 0.0, extreme, one_sign)
+        ends = (extreme, one_sign, low, high)
+        column = Moments(n, shifted[i], state.product(i, i), 0, 0.0, *ends)
         share = max(share, column.largest_share())
     indicators = tuple(i for i in size if i not in numbers)
     return NormalEquations(n, shifted, products, indicators, fewest, share)

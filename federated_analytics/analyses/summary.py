@@ -167,7 +167,8 @@ def _moments(row: Row, i: int, origin: float) -> Moments:
     fewest = min((group for group in groups if group), default=0)
     whole, residual = two_sum(origin, mean)
     extreme = max(abs(least), abs(greatest))
-    return Moments(n, whole, m2, fewest, residual, extreme, least >= 0 or greatest <= 0)
+    one_sign = least >= 0 or greatest <= 0
+    return Moments(n, whole, m2, fewest, residual, extreme, one_sign, least, greatest)
 
 
 def _two_groups(n: int, mean: float, m2: float, least: float, greatest: float) -> list[int]:

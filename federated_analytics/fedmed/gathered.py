@@ -15,6 +15,7 @@ from federated_analytics.aggregates.table import Key
 from federated_analytics.errors import ShapeError
 from federated_analytics.fedmed.batch import Query, Reply
 from federated_analytics.fedmed.errors import AskFailed, Failure
+from federated_analytics.fedmed.lazy import UNTOLD
 
 if TYPE_CHECKING:
     from federated_analytics.messages import Answer
@@ -90,8 +91,10 @@ class Gathered:
         if self.failures:
             names = ", ".join(f"{f.server} {f.fragment!r}: {f.code}" for f in self.failures)
             found.append(f"partial: {len(self.parts)} of {self.servers} fragments; not {names}")
-        texts = [p.missing for p in self.parts if p.missing and not p.missing.isdigit()]
-        found += [f"missing at {p.server}: {p.missing}" for p in self.parts if p.missing in texts]
+        untold = [p for p in self.parts if p.missing and not p.missing.isdigit()]
+        if untold:
+            names = ", ".join(f"{p.missing} at {p.server}" for p in untold)
+            found.append(f"{UNTOLD}{self.missing}, and {names}")
         return tuple(found)
 
     @property

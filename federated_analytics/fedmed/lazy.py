@@ -11,6 +11,8 @@ from federated_analytics.fedmed.batch import Query, resolve
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
+UNTOLD = "missing: "
+"""Starts the mark of a number of which a server does not tell how many rows had no value."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,7 @@ class Outcome(Generic[T_co]):
         notes = list(self.marks)
         if self.bounds is not None:
             notes.append(f"between {self.bounds[0]:g} and {self.bounds[1]:g}")
-        if self.missing:
+        if self.missing and not any(mark.startswith(UNTOLD) for mark in self.marks):
             notes.append(f"{self.missing} missing")
         if len({name[:2] for name in self.versions}) < len(self.versions):
             notes.append("stands on more than one version of a fragment")

@@ -163,6 +163,8 @@ def moments_of(values: NDArray[np.float64]) -> Moments:
         residual=residual,
         extreme=float(absolute.max()),
         one_sign=bool((values >= 0).all() or (values <= 0).all()),
+        least=float(values.min()),
+        greatest=float(values.max()),
     )
 
 

@@ -24,6 +24,7 @@ from federated_analytics.privacy.minimum_count import hold_minimum_count
 from federated_analytics.privacy.places import withheld_places
 from federated_analytics.privacy.presets import PRESETS, Preset
 from federated_analytics.privacy.release import _MADE_BY_POLICY, Release
+from federated_analytics.privacy.remainders import hold_remainders
 from federated_analytics.privacy.rounding import round_counts
 from federated_analytics.toml_place import place, remedy
 
@@ -165,6 +166,9 @@ class Policy(BaseModel):
         if self.complementary:
             drafts = align_intervals(drafts, self.min_count)
             drafts = hold_complements(drafts, self.min_count, past)
+            drafts = hold_remainders(
+                drafts, self.dominance, lambda d: hold_complements(d, self.min_count, past)
+            )
         return drafts
 
     def disclose(

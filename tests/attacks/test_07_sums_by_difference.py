@@ -21,7 +21,6 @@ from tests.sites import load
 BILL = 60_000.0
 MARKED = 3
 FLAT = HEAD.format(table="t")
-REMAINS = pytest.mark.xfail(strict=True, reason="two withheld sums together may be one person's")
 
 
 @pytest.fixture(scope="module")
@@ -115,12 +114,9 @@ CASES = {
     "5 a mean's 0 and 1": Case(marked, "flat", MARKED, {"min_count": 1}),
     "9 a regression's 0 and 1": Case(marked_by_regression, "flat", MARKED, {"min_count": 1}),
 }
-OPEN = {"7 a small ward's bill"}
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=REMAINS) if name in OPEN else name for name in CASES]
-)
+@pytest.mark.parametrize("name", CASES)
 def test_a_sum_does_not_follow_from_the_others(url: str, name: str) -> None:
     case = CASES[name]
     on = case.attack(site(url, case.schema))

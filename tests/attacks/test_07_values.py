@@ -46,7 +46,6 @@ SQUARE = 4_500.0
 """A bill that is 37 % of its sum, and nearly all of the variance."""
 
 
-@pytest.mark.xfail(strict=True, reason="R3 looks at sums; a variance may be one person's too")
 def test_one_bill_is_most_of_the_variance(url: str) -> None:
     """Of 60 bills one is far from the rest: she is the mean and the root of the squares' sum."""
     study = FLAT + '[[analysis]]\nkind = "summary"\nfeatures = ["square"]\n'

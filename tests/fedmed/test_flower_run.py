@@ -17,7 +17,7 @@ from tests.fedmed.servers import served
 
 pytestmark = pytest.mark.slow
 ROWS = pd.DataFrame(
-    {"age": list(range(20, 60)), "sex": ["f", "m"] * 20, "weight": [50.0, None, 71.5, 80.25] * 10}
+    {"age": list(range(20, 60)), "sex": ["f", "m"] * 20, "weight": ([50.0, None, 71.5] * 14)[:40]}
 )
 PARTS = {"hospital-a": ROWS[:25], "hospital-b": ROWS[25:]}
 

@@ -168,3 +168,16 @@ def test_no_site_s_own_rows_are_shown_whatever_its_policy_lets() -> None:
     assert "a" in {key[1] for key in numbers(run(BY_SEX, answers, secure=False))}
     secure = run(BY_SEX, {n: h.answer for n, h in hospitals(answers).items()}, secure=True)
     assert {key[1] for key in numbers(secure)} == {"pooled"}
+
+
+def test_a_site_that_is_silent_on_zeros_stands_behind_what_it_tells_alone() -> None:
+    """c may have some women that it withholds: two sites are behind their number, not three."""
+    for silent in (True, False):
+        policy = Policy(zero_is_sensitive=silent, complementary=False, min_sites=3)
+        answers = by_sex({"a": (40, 50), "b": (20, 30)}, policy)
+        answers["c"] = made_up("c", [{}], BY_SEX, policy)
+        plain = run(BY_SEX, answers, secure=False)
+        held = {n: h.answer for n, h in hospitals(answers).items()}
+        secure = run(BY_SEX, held, secure=True)
+        assert numbers(secure) == numbers(plain)
+        assert ("60" in numbers(secure).values()) is not silent

@@ -283,14 +283,21 @@ def test_the_signed_replies_tell_of_different_survivors() -> None:
     assert {error.code for error in done.server.dropped.values()} == {"invalid_message"}
 
 
-def test_shares_of_another_seed_do_not_make_a_number() -> None:
-    """A site that gives wrong shares, under its own signature."""
-    done = play(THREE).until(4)
-    key = done.participants["b"].key
-    own = opened(Unmasking, done.replies[4]["b"]).message
-    wrong = sealed(replace(own, seeds={**own.seeds, "a": own.seeds["c"]}), key)
-    with pytest.raises(UnmaskingFailed):
-        done.server.sums({**done.replies[4], "b": wrong})
+def test_shares_of_another_secret_do_not_make_a_number() -> None:
+    """All sites give c's for a's, under their own signatures: they are of one secret, not a's."""
+    done = play(SEVEN, {3: frozenset("fg")}).until(4)
+    for part, words in (("seeds", "another seed"), ("keys", "another key")):
+        replies = {}
+        for name, body in done.replies[4].items():
+            own = opened(Unmasking, body).message
+            shares = dict(getattr(own, part))
+            first, second, *_ = sorted(shares)
+            shares[first] = shares[second]
+            wrong = replace(own, **{part: shares})  # type: ignore[arg-type]
+            replies[name] = sealed(wrong, done.participants[name].key)
+        with pytest.raises(UnmaskingFailed, match=words):
+            done.server.sums(replies)
+    assert done.server.sums(done.replies[4])
 
 
 def test_the_same_question_over_other_sites_is_refused() -> None:
