@@ -119,7 +119,7 @@ def _of_another_kind(
     elif decoded.kind == "fedmed":
         from federated_analytics.fedmed.over_flower import run
 
-        text = run(courier, signed or request)
+        text = run(courier, request, signed)
     else:
         raise ConfigError("`request` is of no known kind.", where="run-config: request")
     for line in to_lines(text):

@@ -173,11 +173,15 @@ class Answering:
         """Of a fragment's version; the whole of it is the first set that is compared (R5)."""
         if name in self._guards:
             return self._guards[name]
-        fragment, _ = self.snapshot[name]
+        fragment, version = self.snapshot[name]
         ids = _Persons(fragment, self.site.config.persons)
         guard = Guard(self.policy.min_count, self.policy.dominance, ids, self._comparer(name))
         self._guards[name] = guard
-        if self.policy.min_count > 1 and self.policy.overlap:
+        if (
+            self.policy.min_count > 1
+            and self.policy.overlap
+            and self.site.first_time(name, version)
+        ):
             self._comparer(name)(ids.everybody(), name)
         return guard
 

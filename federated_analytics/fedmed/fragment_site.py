@@ -57,6 +57,7 @@ class FragmentSite:
         )
         self._ledger = None if self.config.is_off else Ledger.open(folder)
         self._lock = threading.Lock()
+        self._asked: dict[str, int] = {}
 
     def __setitem__(self, fragment: str, data: Any) -> None:
         self._versions.put(fragment, data)
@@ -133,6 +134,12 @@ class FragmentSite:
     def secret(self) -> bytes:
         """Seeds the owner's noise, so that the same question has the same."""
         return self._secret
+
+    def first_time(self, fragment: str, version: int) -> bool:
+        """Whether a version is asked of for the first time since the start."""
+        new = self._asked.get(fragment) != version
+        self._asked[fragment] = version
+        return new
 
     @contextmanager
     def one_at_a_time(self) -> Iterator[None]:

@@ -149,22 +149,24 @@ def moments_of(values: NDArray[np.float64]) -> Moments:
     if not n:
         return Moments.zero()
     mean, residual = _mean(values)
-    wide = values.astype(np.longdouble) - np.longdouble(mean) - np.longdouble(residual)
-    absolute = np.abs(values)
+    least, greatest = float(values.min()), float(values.max())
+    deviations = values - mean
+    # Two passes; the second sum is what rounding the mean has left (Chan et al. 1983).
+    m2 = float(deviations @ deviations) - float(deviations.sum()) ** 2 / n
     nonzero = int(np.count_nonzero(values))
     fewest = [nonzero]
-    if bool(((values == 0) | (values == 1)).all()):
+    if (least, greatest) == (0.0, 1.0) and bool(((values == 0) | (values == 1)).all()):
         fewest.append(n - nonzero)
     return Moments(
         n,
         mean,
-        float((wide * wide).sum()),
+        max(0.0, m2),
         fewest=min((f for f in fewest if f), default=0),
         residual=residual,
-        extreme=float(absolute.max()),
-        one_sign=bool((values >= 0).all() or (values <= 0).all()),
-        least=float(values.min()),
-        greatest=float(values.max()),
+        extreme=max(abs(least), abs(greatest)),
+        one_sign=least >= 0 or greatest <= 0,
+        least=least,
+        greatest=greatest,
     )
 
 
@@ -173,7 +175,8 @@ def _mean(values: NDArray[np.float64]) -> tuple[float, float]:
     import numpy as np
 
     n = len(values)
-    if bool((values == np.trunc(values)).all()) and float(np.abs(values).max()) * n < 2**62:
+    largest = max(abs(float(values.min())), abs(float(values.max())))
+    if largest * n < 2**62 and bool((values == np.trunc(values)).all()):
         exact = Fraction(int(values.astype(np.int64).sum()), n)
         mean = float(exact)
         return mean, float(exact - Fraction(mean))

@@ -16,7 +16,11 @@ _HOMES = {
     "StarAggregator": "star",
     "StarLocalDPModel": "star",
 }
-NAMES = ("flame", "flamesdk", "flame.star", "flamesdk.star")
+NAMES = tuple(
+    package + part
+    for package in ("flame", "flamesdk")
+    for part in ("", ".star", ".patterns", ".patterns.star")
+)
 
 
 class ScriptModule(ModuleType):

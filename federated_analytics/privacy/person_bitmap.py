@@ -44,7 +44,9 @@ class PersonBitmap:
         from pyroaring import BitMap64
 
         given = ids if isinstance(ids, np.ndarray) else list(ids)
-        ordered = np.sort(np.asarray(given, dtype=np.int64))
+        ordered = np.asarray(given, dtype=np.int64)
+        if len(ordered) > 1 and not bool((ordered[1:] > ordered[:-1]).all()):
+            ordered = np.sort(ordered)
         is_first = np.ones(len(ordered), dtype=np.bool_)
         is_first[1:] = ordered[1:] != ordered[:-1]
         unsigned = ordered[is_first].view(np.uint64) ^ np.uint64(_SIGN)
