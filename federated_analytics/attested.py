@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from federated_analytics.couriers import InProcessCourier
 from federated_analytics.errors import BadSignature, WireError
+from federated_analytics.exchange import Replayed
 from federated_analytics.federation import Terms, run_study
 from federated_analytics.signing import (
     PublicKey,
@@ -60,6 +61,7 @@ def check(
     *,
     min_sites: int,
     known: Path = KNOWN_SITES,
+    secure: bool = False,
 ) -> None:
     """Verify every reply, make the result from them again, and compare the two.
 
@@ -73,13 +75,33 @@ def check(
         AlteredResult: the numbers are not those of the replies.
     """
     pinned = _pinned(known)
-    releases: dict[str, bytes] = {}
-    for address, body in replies.items():
-        releases[address] = _verified(body, request_hash(envelope), pinned)
-    courier = InProcessCourier({a: partial(_said, release) for a, release in releases.items()})
-    again = run_study(study, courier, Terms(min_sites, 60.0))
+    terms = Terms(min_sites, 60.0)
+    if secure:
+        again = _summed_again(study, envelope, replies, terms, pinned)
+    else:
+        releases: dict[str, bytes] = {}
+        for address, body in replies.items():
+            releases[address] = _verified(body, request_hash(envelope), pinned)
+        said = {address: partial(_said, release) for address, release in releases.items()}
+        again = run_study(study, InProcessCourier(said), terms)
     if _numbers(again) != _numbers(result):
         raise AlteredResult("The result's numbers are not those that the sites signed.")
+
+
+def _summed_again(
+    study: Study,
+    envelope: bytes,
+    replies: Mapping[str, bytes],
+    terms: Terms,
+    pinned: Mapping[str, str],
+) -> Result:
+    """The result of a secure sum from its replies, each verified against what it answers."""
+    courier = Replayed(replies, lambda reply, asked: _verified(reply, request_hash(asked), pinned))
+    try:
+        return run_study(study, courier, terms, signed_request=envelope, secure=True)
+    finally:
+        if courier.errors:
+            raise courier.errors[0]
 
 
 def _said(release: bytes, request: bytes) -> bytes:

@@ -78,6 +78,9 @@ def run(
         typer.Option(help="With --superlink: your key's file; sites that ask for one need it."),
     ] = None,
     project: Annotated[str, typer.Option(help="With --key: your project at the sites.")] = "",
+    secure: Annotated[
+        bool, typer.Option(help="With --key: nobody sees one site's numbers, only their sums.")
+    ] = False,
     formats: Annotated[
         str | None, typer.Option("--format", help="Of csv,json,parquet,html; all by default.")
     ] = None,
@@ -98,9 +101,14 @@ def run(
             deadline_seconds=deadline_seconds,
             on_progress=show,
             **(
-                {"root_certificates": root_certificates, "key": key, "project": project}
+                {
+                    "root_certificates": root_certificates,
+                    "key": key,
+                    "project": project,
+                    "secure": secure,
+                }
                 if superlink
-                else {}
+                else {"secure": secure}
             ),
         )
     to_terminal(result)

@@ -33,6 +33,8 @@ def answer(node_config: Mapping[str, Any], body: bytes) -> bytes:
             from federated_analytics.fedmed.over_flower import answer_at_node
 
             return answer_at_node(node_config, body)
+        if kind == "secure":
+            raise NeedsService("A secure sum needs keys that outlive a round.")
         if kind == "flame":
             raise NeedsService("A script needs a process of the site's own that outlives a round.")
         if kind != "study":

@@ -21,6 +21,7 @@ from federated_analytics.errors import (
     FederatedAnalyticsError,
     LedgerError,
     NotGranted,
+    RequestRefused,
     SiteBusy,
     SiteFailed,
     UnknownAnalyst,
@@ -42,6 +43,8 @@ from federated_analytics.request_kinds import (
     Working,
     asks,
 )
+from federated_analytics.secure_aggregation import KIND as SECURE
+from federated_analytics.secure_requests import SecurePart
 from federated_analytics.signing import (
     AnalystKey,
     PublicKey,
@@ -59,6 +62,13 @@ if TYPE_CHECKING:
     from federated_analytics.site_config import SiteConfig
 
 log = logging.getLogger(__name__)
+
+
+class NeedsSecureSum(RequestRefused):
+    """A site that answers studies in secure sums alone."""
+
+    code = "needs_secure_sum"
+    default_remedy = "Run the study with --secure."
 
 
 @dataclass
@@ -89,7 +99,12 @@ class GuardedSite:
         )
         state = SiteState.open(config.state)
         running = RunningStudies.open_folder(config.state)
-        return cls(config, replace(site, pool=pool), state, running, dict(kinds or {}))
+        answered = dict(kinds or {})
+        if config.peer:
+            peers = {peer.name: PublicKey(peer.key) for peer in config.peer}
+            wait = config.service.answer_seconds
+            answered[SECURE] = SecurePart.open(site.name, site.policy, state, peers, wait)
+        return cls(config, replace(site, pool=pool), state, running, answered)
 
     def info(self) -> Mapping[str, Any]:
         """The public part of the policy, for whoever may connect."""
@@ -150,7 +165,10 @@ class GuardedSite:
         """
         request = wire.decode_request(body)
         if carry := getattr(self.kinds.get(request.kind), "carry", None):
-            return self._signed(carry(request, self), request_hash(body))
+            try:
+                return self._signed(carry(request, self), request_hash(body))
+            except FederatedAnalyticsError as error:
+                return self._refusal(error, request_hash(body), None)
         if request.study:
             raise UnknownAnalyst(
                 "The site answers signed requests alone.",
@@ -176,6 +194,8 @@ class GuardedSite:
 
     def _answered(self, asker: Asker, signed: SignedRequest) -> bytes:
         request = wire.decode_request(signed.request)
+        if self.config.secure.required and request.kind == STUDY:
+            raise NeedsSecureSum("The site answers studies in secure sums alone.")
         asked = asks(request, self.kinds)
         if signed.study != asked.digest:
             raise BadSignature("The signature names another study than the request holds.")
@@ -275,7 +295,7 @@ class GuardedSite:
     def _refusal(
         self, error: FederatedAnalyticsError, request_id: str, asker: Asker | None
     ) -> bytes:
-        if not isinstance(error, Working):
+        if error.code != Working.code:
             event = {"decision": "refused", "code": error.code, "where": as_refusal(error).where}
             # A refusal that cannot be recorded is still a refusal: nothing leaves with it.
             with contextlib.suppress(LedgerError):

@@ -13,10 +13,11 @@ class Request:
 
     Fields:
         study: the study's canonical JSON (`Study.to_json`); "" asks for the site's terms alone
-        round: 1 for the first
+        round: 1 for the first; a secure sum has four
         run: identifies the run; salts the database's fingerprint
         seconds: how long the site may work on it
-        kind: what `study` holds: a "study", the asks of "fedmed", or a step of "flame"
+        kind: what `study` holds: a "study", the asks of "fedmed", a step of "flame", or of a
+            "secure" sum the study (round 1) or what the other sites say (rounds 2 to 4)
     """
 
     study: str

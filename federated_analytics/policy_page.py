@@ -42,7 +42,7 @@ def policy_page() -> str:
     """`docs/policy.md`."""
     parts = [HEAD]
     for name, model in TABLES.items():
-        heading = f"[[{name}]]" if name in ("project", "analyst") else f"[{name}]"
+        heading = f"[[{name}]]" if name in ("project", "analyst", "peer") else f"[{name}]"
         parts.append(f"## `{heading}`\n\n| key | meaning | where it is left out |\n|---|---|---|")
         parts += _rows(model)
         parts.append("")

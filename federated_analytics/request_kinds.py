@@ -6,7 +6,7 @@ import hashlib
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, cast
 
 from federated_analytics.approval_request import approval_request
 from federated_analytics.code_digest import code_digest
@@ -112,6 +112,8 @@ def asks(request: Request, kinds: Mapping[str, Handler]) -> Asks:
     handler = kinds.get(request.kind)
     if handler is None:
         raise UnknownKind("The site does not answer requests of this kind.", where="kind")
+    if callable(own := getattr(handler, "asked", None)):
+        return cast(Asks, own(request))
     return HandlerAsked(handler, request)
 
 

@@ -211,6 +211,7 @@ def _settings(outcome: Outcome, result_type: str, query: Query | None = None) ->
         "started": outcome.started.isoformat(timespec="seconds"),
         "elapsed_seconds": f"{outcome.elapsed_seconds:.1f}",
         "rounds": str(outcome.rounds),
+        "secure_aggregation": str(outcome.secure).lower(),
         "bytes": str(sum(p.bytes_sent + p.bytes_received for p in outcome.participation)),
         "flwr_version": _flwr_version(),
         "synthetic": str(any(p.disclosure and p.disclosure.synthetic for p in answered)).lower(),

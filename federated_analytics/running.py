@@ -52,6 +52,12 @@ def run(
             where="run",
             remedy="Give --site URL for each database, or --superlink NAME.",
         )
+    if options.get("secure") and not superlink:
+        raise ConfigError(
+            "Databases in this process have no keys of their own to mask their numbers with.",
+            where="run: secure",
+            remedy="Leave --secure out, or ask sites with a service through --superlink.",
+        )
     if superlink:
         from federated_analytics.submit import submit
 

@@ -71,6 +71,7 @@ def _run(grid: Grid, run_config: Any) -> None:
         on_progress=lambda e: print(line(e), flush=True),
         signed_request=signed,
         replies=replies,
+        secure=_flag(run_config, "secure"),
     )
     if returned:
         text = to_json(result)

@@ -168,6 +168,25 @@ class AnalystTable(_Table):
         return kinds
 
 
+class SecureTable(_Table):
+    """`[secure]`."""
+
+    required: bool = Field(
+        default=False,
+        description="is a study answered in secure sums with the peers alone, never by itself?",
+    )
+
+
+class PeerTable(_Table):
+    """`[[peer]]`."""
+
+    name: Name = Field(description="another site that secure sums are made with")
+    key: str = Field(
+        pattern=r"^ed25519:[A-Za-z0-9+/=_-]{40,60}$",
+        description="its public key, as its `federated-analytics site key` prints it",
+    )
+
+
 class SiteConfig(_Table):
     """A site's configuration. Unknown keys are errors with their place.
 
@@ -182,6 +201,8 @@ class SiteConfig(_Table):
     service: ServiceTable = Field(default_factory=ServiceTable)
     project: tuple[ProjectTable, ...] = Field(default=(), description="`[[project]]`")
     analyst: tuple[AnalystTable, ...] = Field(default=(), description="`[[analyst]]`")
+    secure: SecureTable = Field(default_factory=SecureTable)
+    peer: tuple[PeerTable, ...] = Field(default=(), description="`[[peer]]`")
     folder: Path = Field(default=Path("."), exclude=True)
 
     @model_validator(mode="after")
@@ -244,5 +265,7 @@ TABLES: dict[str, type[BaseModel]] = {
     "service": ServiceTable,
     "project": ProjectTable,
     "analyst": AnalystTable,
+    "secure": SecureTable,
+    "peer": PeerTable,
 }
 """The tables of the file, in the order of its documentation."""

@@ -81,6 +81,7 @@ def submit(
     key: str | Path | None = None,
     project: str = "",
     known_sites: Path | None = None,
+    secure: bool = False,
 ) -> Result:
     """Run a study over a federation and return its result.
 
@@ -93,6 +94,7 @@ def submit(
             on what comes back are verified here.
         project: with `key`, the project that the sites have admitted her to.
         known_sites: with `key`, the file of the sites' public keys; her own where left out.
+        secure: add the sites' numbers up behind masks; sites want a key for it.
     Raises:
         NoSuperLink: no such connection, or nothing answers there.
         RunFailed: the run ended without a result; the message says why.
@@ -105,6 +107,7 @@ def submit(
         "min-sites": int(min_sites),
         "deadline-seconds": int(deadline_seconds),
         "return-result": True,
+        "secure": secure,
     }
     if key is None:
         return from_json(run_app(config, superlink, root_certificates, show), where=superlink)
@@ -112,13 +115,13 @@ def submit(
     from federated_analytics.attested import KNOWN_SITES, check, unpacked
     from federated_analytics.federation import request_of
 
-    request = wire.encode_request(request_of(study, deadline_seconds))
+    request = wire.encode_request(request_of(study, deadline_seconds, secure=secure))
     envelope = signed_request(request, study.digest, Path(key), project, deadline_seconds + 600)
     config["signed-request"] = base64.b64encode(envelope).decode()
     text, replies = unpacked(run_app(config, superlink, root_certificates, show))
     result = from_json(text, where=superlink)
     known = known_sites or KNOWN_SITES
-    check(result, study, envelope, replies, min_sites=min_sites, known=known)
+    check(result, study, envelope, replies, min_sites=min_sites, known=known, secure=secure)
     return result
 
 

@@ -56,7 +56,9 @@ class Counts(Analysis):
             ]
             everybody = sa.select(sa.func.count()).select_from(frame.cdm.table("person"))
             database = everybody.scalar_subquery().label("database")
-            statements.append(sa.select(database, *columns).select_from(candidates))
+            steps = sa.select(database, *columns)
+            # Without a step there is no aggregate, and a row a candidate would come back.
+            statements.append(steps.select_from(candidates) if columns else steps)
         return statements
 
     def collect(self, query: CountsQuery, frame: Frame, results: Sequence[Sequence[Row]]) -> Table:
