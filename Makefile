@@ -1,8 +1,8 @@
-# make demo | test | attacks | bench | lint | clean | help. Needs Python 3.11 or later; nothing else.
+# make demo | test | attacks | federation | bench | lint | clean | help. Needs Python 3.11 or later; nothing else.
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help install demo test attacks bench lint clean
+.PHONY: help install demo test attacks federation bench lint clean
 
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -49,6 +49,10 @@ test: $(STAMP)  ## Run all tests.
 attacks: $(STAMP)  ## Attack a site in every way that is known, and 5,000 random studies.
 	@FEDERATED_ANALYTICS_ATTACKS=$${FEDERATED_ANALYTICS_ATTACKS:-5000} \
 	  $(BIN)/python -m pytest -n 2 tests/attacks $(PYTEST_ARGS)
+
+federation: $(STAMP)  ## FedMed's and FLAME's interfaces over a real federation; some minutes.
+	@FEDERATED_ANALYTICS_FEDERATION=1 $(BIN)/python -m pytest \
+	  tests/fedmed/test_flower_run.py tests/flame/test_over_flower.py $(PYTEST_ARGS)
 
 bench: $(STAMP)  ## Measure against the baseline and the floor, and print the table.
 	@$(BIN)/python -m benchmarks $(BENCH_ARGS)
