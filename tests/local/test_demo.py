@@ -81,7 +81,7 @@ def test_the_guarded_demo_waits_for_approval_and_states_its_budget(
     process = demo(state, out, "--guarded")
     printed, _ = process.communicate(timeout=290)
     assert process.returncode == 0, printed
-    for said in ("waiting for approval", "3 of 3 sites answered", "is stopped"):
+    for said in ("waits for approval", "3 of 3 sites answered", "is stopped"):
         assert said in printed.lower(), printed
     assert not servers(state)
     rows = [r for r in Result.load(out / "result.csv").rows if r.estimate_name == "epsilon_charged"]
