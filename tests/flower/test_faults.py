@@ -162,8 +162,9 @@ def test_a_killed_supernode_that_is_needed_fails_the_run(
     finally:
         federation.start_supernode(1)
     assert "error too_few_sites: " in outcome.text, outcome.text
-    assert "sites answered; at least 2 must. site-" in outcome.text, outcome.text
-    assert "no_answer (The site did not answer before the deadline." in outcome.text
+    assert "sites answered; at least 2 must." in outcome.text, outcome.text
+    if "asking 2 sites" in outcome.text:  # else the SuperLink had missed its heartbeats already
+        assert "no_answer (The site did not answer before the deadline." in outcome.text
     assert not folder.exists()
     assert participation(ask(federation, min_sites=2))[B]["status"] == "answered"
 
