@@ -27,6 +27,7 @@ class ScriptOrder:
             beside the ServerApp, every other at the site of that name
         parameters: of the script, JSON values
         limit: seconds after which a node that still runs has failed
+        epsilon: what local_dp may spend in one run; each site charges it as the run begins
     """
 
     name: str
@@ -34,6 +35,7 @@ class ScriptOrder:
     nodes: Mapping[str, str]
     parameters: Mapping[str, Any] = field(default_factory=dict)
     limit: float = 3600.0
+    epsilon: float = 0.0
 
     def __post_init__(self) -> None:
         if not 0 < len(self.script.encode()) <= MAX_SCRIPT_BYTES:
@@ -51,6 +53,8 @@ class ScriptOrder:
                 )
         if not 0 < self.limit <= 30 * 86_400:
             raise WireError("The limit is 1 second to 30 days.", where="limit")
+        if not 0 <= self.epsilon <= 100:
+            raise WireError("Epsilon is 0 to 100.", where="epsilon")
 
     @property
     def aggregator(self) -> str:
@@ -73,13 +77,14 @@ class ScriptOrder:
         """What `to_json` wrote; WireError for anything else."""
         try:
             plain = json.loads(text)
-            named = {"name", "script", "nodes", "parameters", "limit"}
+            named = {"name", "script", "nodes", "parameters", "limit", "epsilon"}
             if not isinstance(plain, dict) or set(plain) != named:
                 raise WireError("A script's order has other fields.")
             texts = (plain["name"], plain["script"], *plain["nodes"].values())
             if not all(isinstance(t, str) for t in texts):
                 raise WireError("A script's order has fields of another type.")
-            return cls(**{**plain, "limit": float(plain["limit"])})
+            numbers = {name: float(plain[name]) for name in ("limit", "epsilon")}
+            return cls(**{**plain, **numbers})
         except (ValueError, TypeError, AttributeError, RecursionError) as error:
             raise WireError("The request holds no script's order.") from error
 
