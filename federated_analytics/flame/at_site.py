@@ -296,13 +296,15 @@ def _for_approval(order: ScriptOrder, asker: Asker, guarded: GuardedSite, spent:
     parameters = json.dumps(dict(order.parameters), sort_keys=True, ensure_ascii=False)
     if policy.free_exchange:
         leaves = (
-            f"Whatever the script sends, up to {policy.exchange_bytes:,} bytes a run: messages, "
-            "objects, logs and progress. No rule looks at them. Every byte is in the audit."
+            f"Messages of its own: yes, up to {policy.exchange_bytes:,} bytes a run.\n"
+            "Messages, objects, logs and progress: no rule looks at them. Every byte that leaves "
+            "is in the audit."
         )
     else:
         leaves = (
-            "Releases that the policy's rules have made (flame.omop), and where the script stands. "
-            "Its own messages, objects, logs and results stay here."
+            "Messages of its own: no.\n"
+            "Releases that the policy's rules have made (flame.omop), and where the script stands; "
+            "its own messages, objects, logs and results stay here."
         )
     return Asked(
         study_name=order.name,

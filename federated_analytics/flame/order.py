@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import re
+import tokenize
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Self
@@ -40,6 +42,7 @@ class ScriptOrder:
     def __post_init__(self) -> None:
         if not 0 < len(self.script.encode()) <= MAX_SCRIPT_BYTES:
             raise WireError(f"A script has 1 to {MAX_SCRIPT_BYTES:,} bytes.", where="script")
+        _check_encoding(self.script)
         if not 1 <= len(self.nodes) <= MAX_NODES or list(self.nodes.values()).count(
             "aggregator"
         ) != (1):
@@ -117,3 +120,20 @@ class Pump:
             return cls(str(plain["analysis"]), checked, min(1.0, float(plain["wait_seconds"])))
         except (ValueError, TypeError, KeyError, RecursionError) as error:
             raise WireError("The request holds no bundle.") from error
+
+
+def _check_encoding(script: str) -> None:
+    """WireError where Python would read another text than a person who approves the script.
+
+    A declaration such as `# coding: utf-7` (PEP 263) turns comments into code.
+    """
+    try:
+        encoding, _ = tokenize.detect_encoding(io.BytesIO(script.encode()).readline)
+    except SyntaxError:
+        encoding = ""
+    if encoding not in ("utf-8", "utf-8-sig", "ascii"):
+        raise WireError(
+            "A script is read as UTF-8, whatever it declares.",
+            where="script",
+            remedy="Save it as UTF-8, and remove the `coding:` from its first lines.",
+        )
