@@ -15,7 +15,7 @@ from federated_analytics.local.processes import local_federation
 from federated_analytics.signing import SigningKey
 
 SITES = ("hospital-a", "hospital-b")
-ROUNDS = 8
+ROUNDS = 5
 _NO_DATABASE = "postgresql://nobody@127.0.0.1:1/none"
 _PING = f"""
 import json, time
@@ -104,7 +104,7 @@ def _played(folder: Path, superlink: str) -> RoundTrips:
             key=folder / "analyst.pem",
             project=PROJECT,
             out=folder / "out",
-            limit=180,
+            limit=300,
             approval_seconds=60,
         )
     )
