@@ -28,6 +28,7 @@ from federated_analytics.flame.local_storage import LocalStorage
 from federated_analytics.flame.node_host import NodeSettings
 from federated_analytics.flame.node_place import LocalNode, Place
 from federated_analytics.flame.order import Pump, ScriptOrder
+from federated_analytics.flame.site_budget import cost_in_words, project_budget
 from federated_analytics.flame.worker_process import Limits
 from federated_analytics.privacy.asked import Asked
 
@@ -131,7 +132,11 @@ class ScriptsAtSite:
                 where="nodes",
                 remedy="Use the sites' names, as `federated-analytics site info` prints them.",
             )
-        guarded.state.approvals.admit(_for_approval(order, asker, guarded), asker.request)
+        budget = project_budget(self._folder, asker.project, guarded.site.policy)
+        asked = _for_approval(order, asker, guarded, budget.spent())
+        guarded.state.approvals.admit(asked, asker.request)
+        if order.epsilon:
+            budget.charge(order.epsilon, request.run)
         with self._lock:
             running = self._running.get(request.run)
             if running is None:
@@ -284,20 +289,22 @@ def _removed(folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def _for_approval(order: ScriptOrder, asker: Asker, guarded: GuardedSite) -> Asked:
+def _for_approval(order: ScriptOrder, asker: Asker, guarded: GuardedSite, spent: float) -> Asked:
     """The script as the operator sees it: its text, its parameters, and what it may send."""
     policy = guarded.site.policy
     others = ", ".join(n for n in order.nodes if n != guarded.site.name)
     parameters = json.dumps(dict(order.parameters), sort_keys=True, ensure_ascii=False)
     if policy.free_exchange:
         leaves = (
-            f"Whatever the script sends, up to {policy.exchange_bytes:,} bytes a run: messages, "
-            "objects, logs and progress. No rule looks at them. Every byte is in the audit."
+            f"Messages of its own: yes, up to {policy.exchange_bytes:,} bytes a run.\n"
+            "Messages, objects, logs and progress: no rule looks at them. Every byte that leaves "
+            "is in the audit."
         )
     else:
         leaves = (
-            "Releases that the policy's rules have made (flame.omop), and where the script stands. "
-            "Its own messages, objects, logs and results stay here."
+            "Messages of its own: no.\n"
+            "Releases that the policy's rules have made (flame.omop), and where the script stands; "
+            "its own messages, objects, logs and results stay here."
         )
     return Asked(
         study_name=order.name,
@@ -309,7 +316,7 @@ def _for_approval(order: ScriptOrder, asker: Asker, guarded: GuardedSite) -> Ask
         f"It is ended after {order.limit:g} s.\n\n{order.script}",
         sql="",
         leaves=leaves,
-        cost="Nothing is charged for free messages; local_dp and flame.omop charge as they run.",
+        cost=cost_in_words(order, policy, spent),
         # Of her code and of the site's own: what runs is both.
         code_digest=hashlib.sha256(f"{asker.code}/{code_digest()}".encode()).hexdigest(),
         asked_at=time.time(),

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import re
+import tokenize
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Self
@@ -27,6 +29,7 @@ class ScriptOrder:
             beside the ServerApp, every other at the site of that name
         parameters: of the script, JSON values
         limit: seconds after which a node that still runs has failed
+        epsilon: what local_dp may spend in one run; each site charges it as the run begins
     """
 
     name: str
@@ -34,10 +37,12 @@ class ScriptOrder:
     nodes: Mapping[str, str]
     parameters: Mapping[str, Any] = field(default_factory=dict)
     limit: float = 3600.0
+    epsilon: float = 0.0
 
     def __post_init__(self) -> None:
         if not 0 < len(self.script.encode()) <= MAX_SCRIPT_BYTES:
             raise WireError(f"A script has 1 to {MAX_SCRIPT_BYTES:,} bytes.", where="script")
+        _check_encoding(self.script)
         if not 1 <= len(self.nodes) <= MAX_NODES or list(self.nodes.values()).count(
             "aggregator"
         ) != (1):
@@ -51,6 +56,8 @@ class ScriptOrder:
                 )
         if not 0 < self.limit <= 30 * 86_400:
             raise WireError("The limit is 1 second to 30 days.", where="limit")
+        if not 0 <= self.epsilon <= 100:
+            raise WireError("Epsilon is 0 to 100.", where="epsilon")
 
     @property
     def aggregator(self) -> str:
@@ -73,13 +80,14 @@ class ScriptOrder:
         """What `to_json` wrote; WireError for anything else."""
         try:
             plain = json.loads(text)
-            named = {"name", "script", "nodes", "parameters", "limit"}
+            named = {"name", "script", "nodes", "parameters", "limit", "epsilon"}
             if not isinstance(plain, dict) or set(plain) != named:
                 raise WireError("A script's order has other fields.")
             texts = (plain["name"], plain["script"], *plain["nodes"].values())
             if not all(isinstance(t, str) for t in texts):
                 raise WireError("A script's order has fields of another type.")
-            return cls(**{**plain, "limit": float(plain["limit"])})
+            numbers = {name: float(plain[name]) for name in ("limit", "epsilon")}
+            return cls(**{**plain, **numbers})
         except (ValueError, TypeError, AttributeError, RecursionError) as error:
             raise WireError("The request holds no script's order.") from error
 
@@ -112,3 +120,20 @@ class Pump:
             return cls(str(plain["analysis"]), checked, min(1.0, float(plain["wait_seconds"])))
         except (ValueError, TypeError, KeyError, RecursionError) as error:
             raise WireError("The request holds no bundle.") from error
+
+
+def _check_encoding(script: str) -> None:
+    """WireError where Python would read another text than a person who approves the script.
+
+    A declaration such as `# coding: utf-7` (PEP 263) turns comments into code.
+    """
+    try:
+        encoding, _ = tokenize.detect_encoding(io.BytesIO(script.encode()).readline)
+    except SyntaxError:
+        encoding = ""
+    if encoding not in ("utf-8", "utf-8-sig", "ascii"):
+        raise WireError(
+            "A script is read as UTF-8, whatever it declares.",
+            where="script",
+            remedy="Save it as UTF-8, and remove the `coding:` from its first lines.",
+        )

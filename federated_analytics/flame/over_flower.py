@@ -25,6 +25,7 @@ from federated_analytics.errors import FederatedAnalyticsError, WireError
 from federated_analytics.exchange import released
 from federated_analytics.flame.blob_store import BlobStore
 from federated_analytics.flame.carried_objects import CarryingRouter, HubHere
+from federated_analytics.flame.epsilon_ledger import RunBudget
 from federated_analytics.flame.errors import FlameError
 from federated_analytics.flame.local_storage import LocalStorage
 from federated_analytics.flame.node_host import NodeHost, NodeSettings
@@ -176,6 +177,7 @@ class _Federation:
             Place(folder, folder / "worker.log"),
             HubHere(self.router, node),
             LocalStorage(self.folder / "storage", self.project),
+            charge=RunBudget(self.order.epsilon).charge,
         )
         script = folder / "script" / "script.py"  # alone: all that the worker may read here
         script.parent.mkdir(exist_ok=True)
