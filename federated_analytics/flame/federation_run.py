@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from federated_analytics import wire
+from federated_analytics.attested import KNOWN_SITES, pinned_keys
 from federated_analytics.flame.errors import RunFailed
 from federated_analytics.flame.local_run import RunResult
 from federated_analytics.flame.order import ScriptOrder
@@ -31,6 +32,7 @@ class FederationOptions:
         key: file of the analyst's key; sites run no script that is not signed
         project: the project that the sites have admitted her to
         approval_seconds: how long the sites' approvals are waited for
+        known_sites: file of the sites' public keys; the analyst's own where left out
     """
 
     script: Path
@@ -44,6 +46,7 @@ class FederationOptions:
     limit: float = 3_600.0
     approval_seconds: float = APPROVAL_SECONDS
     root_certificates: Path | None = None
+    known_sites: Path | None = None
 
     def order(self) -> ScriptOrder:
         """The order that is signed; RunFailed where the options make none."""
@@ -57,7 +60,9 @@ class FederationOptions:
             )
         types = {n: "aggregator" if n == self.aggregator else "default" for n in self.nodes}
         text = self.script.read_text(encoding="utf-8")
-        return ScriptOrder(self.script.name, text, types, dict(self.parameters), self.limit)
+        known = pinned_keys(self.known_sites or KNOWN_SITES)
+        keys = {node: known[node] for node in self.nodes if node in known}
+        return ScriptOrder(self.script.name, text, types, dict(self.parameters), self.limit, keys)
 
 
 def run_on_federation(

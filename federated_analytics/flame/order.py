@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 
-from federated_analytics.errors import WireError
+from federated_analytics.errors import ConfigError, WireError
+from federated_analytics.signing import PublicKey
 
 MAX_SCRIPT_BYTES = 500_000
 MAX_NODES = 1_000
@@ -27,6 +28,8 @@ class ScriptOrder:
             beside the ServerApp, every other at the site of that name
         parameters: of the script, JSON values
         limit: seconds after which a node that still runs has failed
+        keys: the sites' public keys as the analyst knows them, so that what one site's node
+            encrypts for another's cannot be read by what carries it
     """
 
     name: str
@@ -34,6 +37,7 @@ class ScriptOrder:
     nodes: Mapping[str, str]
     parameters: Mapping[str, Any] = field(default_factory=dict)
     limit: float = 3600.0
+    keys: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not 0 < len(self.script.encode()) <= MAX_SCRIPT_BYTES:
@@ -51,6 +55,10 @@ class ScriptOrder:
                 )
         if not 0 < self.limit <= 30 * 86_400:
             raise WireError("The limit is 1 second to 30 days.", where="limit")
+        if not set(self.keys) <= set(self.nodes):
+            raise WireError("A key is of a site that is no node.", where="keys")
+        for key in self.keys.values():
+            PublicKey(key)
 
     @property
     def aggregator(self) -> str:
@@ -73,14 +81,19 @@ class ScriptOrder:
         """What `to_json` wrote; WireError for anything else."""
         try:
             plain = json.loads(text)
-            named = {"name", "script", "nodes", "parameters", "limit"}
+            named = {"name", "script", "nodes", "parameters", "limit", "keys"}
             if not isinstance(plain, dict) or set(plain) != named:
                 raise WireError("A script's order has other fields.")
-            texts = (plain["name"], plain["script"], *plain["nodes"].values())
+            texts = (
+                plain["name"],
+                plain["script"],
+                *plain["nodes"].values(),
+                *plain["keys"].values(),
+            )
             if not all(isinstance(t, str) for t in texts):
                 raise WireError("A script's order has fields of another type.")
             return cls(**{**plain, "limit": float(plain["limit"])})
-        except (ValueError, TypeError, AttributeError, RecursionError) as error:
+        except (ValueError, TypeError, AttributeError, RecursionError, ConfigError) as error:
             raise WireError("The request holds no script's order.") from error
 
 
