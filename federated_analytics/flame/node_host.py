@@ -133,6 +133,10 @@ class NodeHost:
             self._state.post(letter)
         self._on_traffic(self)
 
+    def announce(self) -> None:
+        """Tell the carrier of what a caller has put into the outbox itself."""
+        self._on_traffic(self)
+
     # partners
 
     def partner(self, node: str) -> dict[str, Any]:
