@@ -13,6 +13,7 @@ from typing import Any
 
 from federated_analytics import wire
 from federated_analytics.app_run import RunStopped, run_app, stop_run
+from federated_analytics.attested import KNOWN_SITES, pinned_keys
 from federated_analytics.errors import FederatedAnalyticsError
 from federated_analytics.flame.errors import RunFailed
 from federated_analytics.flame.live_run import LiveRun
@@ -38,6 +39,7 @@ class FederationOptions:
         project: the project that the sites have admitted her to
         approval_seconds: how long the sites' approvals are waited for
         epsilon_budget: what local_dp may spend in this run; the sites charge it to the project
+        known_sites: file of the sites' public keys; the analyst's own where left out
     """
 
     script: Path
@@ -52,6 +54,7 @@ class FederationOptions:
     approval_seconds: float = APPROVAL_SECONDS
     epsilon_budget: float | None = None
     root_certificates: Path | None = None
+    known_sites: Path | None = None
 
     def order(self) -> ScriptOrder:
         """The order that is signed; RunFailed where the options make none."""
@@ -60,12 +63,14 @@ class FederationOptions:
         check_nodes(self.nodes, self.aggregator)
         types = {n: "aggregator" if n == self.aggregator else "default" for n in self.nodes}
         text = self.script.read_text(encoding="utf-8")
+        known = pinned_keys(self.known_sites or KNOWN_SITES)
         return ScriptOrder(
             self.script.name,
             text,
             types,
             dict(self.parameters),
             self.limit,
+            {node: known[node] for node in self.nodes if node in known},
             self.epsilon_budget or 0.0,
         )
 

@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 
-from federated_analytics.errors import WireError
+from federated_analytics.errors import ConfigError, WireError
+from federated_analytics.signing import PublicKey
 
 MAX_SCRIPT_BYTES = 500_000
 MAX_NODES = 1_000
@@ -29,6 +30,8 @@ class ScriptOrder:
             beside the ServerApp, every other at the site of that name
         parameters: of the script, JSON values
         limit: seconds after which a node that still runs has failed
+        keys: the sites' public keys as the analyst knows them, so that what one site's node
+            encrypts for another's cannot be read by what carries it
         epsilon: what local_dp may spend in one run; each site charges it as the run begins
     """
 
@@ -37,6 +40,7 @@ class ScriptOrder:
     nodes: Mapping[str, str]
     parameters: Mapping[str, Any] = field(default_factory=dict)
     limit: float = 3600.0
+    keys: Mapping[str, str] = field(default_factory=dict)
     epsilon: float = 0.0
 
     def __post_init__(self) -> None:
@@ -56,6 +60,10 @@ class ScriptOrder:
                 )
         if not 0 < self.limit <= 30 * 86_400:
             raise WireError("The limit is 1 second to 30 days.", where="limit")
+        if not set(self.keys) <= set(self.nodes):
+            raise WireError("A key is of a site that is no node.", where="keys")
+        for key in self.keys.values():
+            PublicKey(key)
         if not 0 <= self.epsilon <= 100:
             raise WireError("Epsilon is 0 to 100.", where="epsilon")
 
@@ -80,15 +88,20 @@ class ScriptOrder:
         """What `to_json` wrote; WireError for anything else."""
         try:
             plain = json.loads(text)
-            named = {"name", "script", "nodes", "parameters", "limit", "epsilon"}
+            named = {"name", "script", "nodes", "parameters", "limit", "keys", "epsilon"}
             if not isinstance(plain, dict) or set(plain) != named:
                 raise WireError("A script's order has other fields.")
-            texts = (plain["name"], plain["script"], *plain["nodes"].values())
+            texts = (
+                plain["name"],
+                plain["script"],
+                *plain["nodes"].values(),
+                *plain["keys"].values(),
+            )
             if not all(isinstance(t, str) for t in texts):
                 raise WireError("A script's order has fields of another type.")
             numbers = {name: float(plain[name]) for name in ("limit", "epsilon")}
             return cls(**{**plain, **numbers})
-        except (ValueError, TypeError, AttributeError, RecursionError) as error:
+        except (ValueError, TypeError, AttributeError, RecursionError, ConfigError) as error:
             raise WireError("The request holds no script's order.") from error
 
 

@@ -39,6 +39,7 @@ def replay(run: Path, node: str, script: Path | None = None) -> tuple[str, str]:
     )
     log = place / "log"
     worker = WorkerProcess(order, log)
+    worker.begin()
     try:
         outcome = worker.poll()
         while outcome is None:

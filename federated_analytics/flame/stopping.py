@@ -15,6 +15,8 @@ from federated_analytics.flame.order import Pump
 from federated_analytics.messages import Disclosure, Request
 
 SECONDS = 60.0
+COPIES = 64
+"""More than the letters that wait in one message of a hub for a node that is told to stop."""
 _NOTHING: Mapping[str, Any] = {"confirmed": 0, "letters": []}
 
 
@@ -38,22 +40,12 @@ def stop_at_sites(courier: Courier, analysis: str, reason: str) -> dict[str, str
         "stopped", or the code of the refusal: `unknown_analysis_run` where none runs.
     """
     begun = _carried(courier, dict.fromkeys(courier.addresses(), stop_request(analysis)))
-    known = {address: said for address, said in begun.items() if said.refusal is None}
-    letters = {
-        address: Pump(
-            analysis,
-            {
-                "confirmed": 0,
-                "letters": [
-                    [json.loads(said.exchange)["confirmed"] + 1, {"kind": "stop", "reason": reason}]
-                ],
-            },
-        )
-        for address, said in known.items()
-    }
     bodies = {
-        address: wire.encode_request(Request(pump.to_json(), 2, analysis, SECONDS, "flame"))
-        for address, pump in letters.items()
+        address: wire.encode_request(
+            Request(_stop(analysis, said, reason).to_json(), 2, analysis, SECONDS, "flame")
+        )
+        for address, said in begun.items()
+        if said.refusal is None
     }
     told = _carried(courier, bodies)
     return {
@@ -62,6 +54,18 @@ def stop_at_sites(courier: Courier, analysis: str, reason: str) -> dict[str, str
         else _code(told.get(address, said))
         for address, said in begun.items()
     }
+
+
+def _stop(analysis: str, said: Disclosure, reason: str) -> Pump:
+    """Letters that stop a node, behind those that it has taken.
+
+    The same letter under many numbers: a message of the hub's that was still on its way may have
+    taken the first of them meanwhile.
+    """
+    first = int(json.loads(said.exchange)["confirmed"]) + 1
+    letter = {"kind": "stop", "reason": reason}
+    letters = [[number, letter] for number in range(first, first + COPIES)]
+    return Pump(analysis, {"confirmed": 0, "letters": letters})
 
 
 def _carried(courier: Courier, bodies: Mapping[str, bytes]) -> dict[str, Disclosure]:

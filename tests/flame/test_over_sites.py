@@ -88,7 +88,9 @@ class Federation:
     def order(
         self, script: str, limit: float = 60.0, epsilon: float = 0.0, **parameters: object
     ) -> ScriptOrder:
-        return ScriptOrder("sum.py", script, NODES, {"value": 2, **parameters}, limit, epsilon)
+        return ScriptOrder(
+            "sum.py", script, NODES, {"value": 2, **parameters}, limit, epsilon=epsilon
+        )
 
     def run(
         self, order: ScriptOrder, *, approve: bool = True, seconds: float = 30.0, run: str = ""
