@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 _LOOK_SECONDS = 0.1
+ANSWER_SECONDS = 0.3
+"""How long a delivery waits for the script's answer to it, which then needs no message of its own:
+over Flower one takes seconds. The acknowledgement alone is there at once."""
 _UNTOUCHED_SECONDS = 300.0
 """A hub that has not asked for so long is gone: its analysis ends here."""
 _KEPT_SECONDS = 60.0
@@ -107,6 +110,8 @@ class ScriptsAtSite:
         running.touched = time.monotonic()
         with running.lock:
             running.host.exchange(pump.bundle, 1)
+            if any(letter["kind"] == "message" for _, letter in pump.bundle["letters"]):
+                time.sleep(min(ANSWER_SECONDS, pump.wait_seconds))
             end = time.monotonic() + pump.wait_seconds
             while not running.host.has_outgoing() and time.monotonic() < end:
                 time.sleep(0.02)
