@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import secrets
 import threading
 import time
@@ -25,6 +26,9 @@ from federated_analytics.signing import SigningKey, sign, unverified_reply
 from federated_analytics.site_config import SiteConfig
 
 pytestmark = [pytest.mark.timeout(120), pytest.mark.xdist_group("flame")]
+LONG = pytest.mark.skipif(
+    not os.environ.get("FEDERATED_ANALYTICS_FEDERATION"), reason="make federation runs it"
+)
 KEY = SigningKey.new()
 SITE = """\
 [site]
@@ -215,6 +219,47 @@ def test_a_run_ends_at_its_limit_and_nothing_is_left(federation: Federation) -> 
     assert time.monotonic() - started < 45
     assert ended.state == "failed"
     assert "limit" in ended.nodes["server"]["reason"]
+
+
+@pytest.mark.parametrize(
+    ("fault", "says"),
+    [
+        ("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", ["SIGKILL", "run it again"]),
+        *(
+            pytest.param(fault, says, marks=LONG)
+            for fault, says in [
+                ("import nothing_of_this_name", ["ModuleNotFoundError", "ask its operator"]),
+                ("bytearray(100 << 30)", ["MemoryError", "--memory-gb"]),
+                ("open('../begun.json', 'w')", ["PermissionError", "working directory"]),
+            ]
+        ),
+    ],
+)
+def test_a_node_that_breaks_at_a_site(federation: Federation, fault: str, says: list[str]) -> None:
+    """It is `failed`, with the reason; who waits gets None, and the other site's part counts."""
+    script = f"""
+from flame import FlameCoreSDK
+flame = FlameCoreSDK(silent=True)
+if flame.get_id() == "hospital-a":
+    {fault}
+if flame.get_role() == "aggregator":
+    found = flame.await_messages(flame.get_participant_ids(), "part")
+    flame.submit_final_result({{n: m and m[0].body["x"] for n, m in found.items()}})
+    flame.analysis_finished()
+else:
+    flame.send_message([flame.get_aggregator_id()], "part", {{"x": 1}})
+"""
+    started = time.monotonic()
+    ended = federation.run(federation.order(script))
+    assert time.monotonic() - started < 30
+    assert result(ended) == "{'hospital-a': None, 'hospital-b': 1}"
+    assert {id: n["status"] for id, n in ended.nodes.items()} == {
+        "hospital-a": "failed",
+        "hospital-b": "finished",
+        "server": "finished",
+    }
+    reason = ended.nodes["hospital-a"]["reason"]
+    assert all(words in reason for words in says), reason
 
 
 def test_a_site_that_is_not_connected_is_named(federation: Federation) -> None:
