@@ -99,7 +99,9 @@ def test_a_fhir_server_that_breaks(federation: Federation, monkeypatch: pytest.M
     from federated_analytics.flame.data_sources import DataSources
     from tests.flame.test_methods_over_flower import fhir_server
 
-    monkeypatch.setitem(DataSources.__init__.__kwdefaults__, "fhir_timeout", 1.0)
+    defaults = DataSources.__init__.__kwdefaults__
+    assert defaults is not None
+    monkeypatch.setitem(defaults, "fhir_timeout", 1.0)
     script = (
         BOTH
         + """
