@@ -22,6 +22,7 @@ from federated_analytics.flame.node_host import NodeHost
 from federated_analytics.flame.node_place import LocalNode, Place
 from federated_analytics.flame.node_settings import NodeSettings
 from federated_analytics.flame.post import Post
+from federated_analytics.flame.reasons import NEVER_CAME, at_limit
 from federated_analytics.flame.router import Event, NodeRecord, Router
 from federated_analytics.flame.run_folder import RunFolder
 from federated_analytics.flame.run_options import RunOptions, RunResult
@@ -145,7 +146,7 @@ class LocalRun:
             for node in self._nodes.values():
                 node.look()
                 if time.monotonic() >= end and not node.over:
-                    node.end("failed", f"stopped at its limit of {limit:g} s")
+                    node.end("failed", at_limit(end - begun))
             if time.monotonic() - begun >= self._options.absent_after:
                 self._declare_absent()
             self._look_for_a_stop()
@@ -155,7 +156,7 @@ class LocalRun:
     def _declare_absent(self) -> None:
         for node in self._options.absent:
             with self._post.lock():
-                self.router.set_status(node, "absent", "the node never came")
+                self.router.set_status(node, "absent", NEVER_CAME)
             self._post.deliver()
 
     def _look_for_a_stop(self) -> None:

@@ -23,6 +23,7 @@ from federated_analytics.flame.node_host import NodeSettings
 from federated_analytics.flame.node_keys import SiteKeys
 from federated_analytics.flame.node_place import LocalNode, Place
 from federated_analytics.flame.order import ScriptOrder
+from federated_analytics.flame.reasons import at_limit
 from federated_analytics.flame.worker_process import Limits
 from federated_analytics.signing import SigningKey
 
@@ -205,8 +206,7 @@ class SiteScript:
         now = time.monotonic()
         self.node.look()
         if time.time() > self.begun.ends_at and not self.node.over:
-            limit = self.begun.order.limit
-            self.node.end("failed", f"stopped at its limit of {limit:g} s")
+            self.node.end("failed", at_limit(self.begun.order.limit))
         if now - self.touched > untouched_seconds:
             self.node.end("stopped", "the hub is gone")
         if self.node.over and self.over_at is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import secrets
 import threading
 import time
@@ -25,6 +26,9 @@ from federated_analytics.signing import SigningKey, sign, unverified_reply
 from federated_analytics.site_config import SiteConfig
 
 pytestmark = [pytest.mark.timeout(120), pytest.mark.xdist_group("flame")]
+LONG = pytest.mark.skipif(
+    not os.environ.get("FEDERATED_ANALYTICS_FEDERATION"), reason="make federation runs it"
+)
 KEY = SigningKey.new()
 SITE = """\
 [site]
@@ -86,11 +90,16 @@ class Federation:
         self.sites[name] = GuardedSite.open(SiteConfig.load(file), {"flame": handler})
 
     def order(
-        self, script: str, limit: float = 60.0, epsilon: float = 0.0, **parameters: object
+        self,
+        script: str,
+        limit: float = 60.0,
+        *,
+        epsilon: float = 0.0,
+        keys: dict[str, str] | None = None,
+        **parameters: object,
     ) -> ScriptOrder:
-        return ScriptOrder(
-            "sum.py", script, NODES, {"value": 2, **parameters}, limit, epsilon=epsilon
-        )
+        given = {"value": 2, **parameters}
+        return ScriptOrder("sum.py", script, NODES, given, limit, keys or {}, epsilon)
 
     def run(
         self, order: ScriptOrder, *, approve: bool = True, seconds: float = 30.0, run: str = ""
@@ -219,6 +228,104 @@ def test_a_run_ends_at_its_limit_and_nothing_is_left(federation: Federation) -> 
     assert time.monotonic() - started < 45
     assert ended.state == "failed"
     assert "limit" in ended.nodes["server"]["reason"]
+
+
+@pytest.mark.parametrize(
+    ("fault", "says"),
+    [
+        ("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", ["SIGKILL", "run it again"]),
+        *(
+            pytest.param(fault, says, marks=LONG)
+            for fault, says in [
+                ("import nothing_of_this_name", ["ModuleNotFoundError", "ask its operator"]),
+                ("bytearray(100 << 30)", ["MemoryError", "--memory-gb"]),
+                ("open('../begun.json', 'w')", ["PermissionError", "working directory"]),
+            ]
+        ),
+    ],
+)
+def test_a_node_that_breaks_at_a_site(federation: Federation, fault: str, says: list[str]) -> None:
+    """It is `failed`, with the reason; who waits gets None, and the other site's part counts."""
+    script = f"""
+from flame import FlameCoreSDK
+flame = FlameCoreSDK(silent=True)
+if flame.get_id() == "hospital-a":
+    {fault}
+if flame.get_role() == "aggregator":
+    found = flame.await_messages(flame.get_participant_ids(), "part")
+    flame.submit_final_result({{n: m and m[0].body["x"] for n, m in found.items()}})
+    flame.analysis_finished()
+else:
+    flame.send_message([flame.get_aggregator_id()], "part", {{"x": 1}})
+"""
+    started = time.monotonic()
+    ended = federation.run(federation.order(script))
+    assert time.monotonic() - started < 30
+    assert result(ended) == "{'hospital-a': None, 'hospital-b': 1}"
+    assert {id: n["status"] for id, n in ended.nodes.items()} == {
+        "hospital-a": "failed",
+        "hospital-b": "finished",
+        "server": "finished",
+    }
+    reason = ended.nodes["hospital-a"]["reason"]
+    assert all(words in reason for words in says), reason
+
+
+@pytest.mark.parametrize("pinned", ["right", "wrong", pytest.param("none", marks=LONG)])
+def test_a_site_encrypts_for_a_key_that_its_site_has_signed(
+    federation: Federation, pinned: str
+) -> None:
+    """As the analyst's order names the sites' keys; a wrong one is as good as a server's own."""
+    script = """
+from flame import FlameCoreSDK
+flame = FlameCoreSDK(silent=True)
+me, hub = flame.get_id(), flame.get_aggregator_id()
+if me == "hospital-a":
+    try:
+        flame.send_intermediate_data(["hospital-b"], [1, 2], timeout=20)
+        said = "sent"
+    except Exception as error:
+        said = error.code
+    flame.send_message([hub, "hospital-b"], "said", {"said": said})
+elif me == "hospital-b":
+    said = flame.await_messages(["hospital-a"], "said")["hospital-a"][0].body["said"]
+    data = flame.await_intermediate_data(["hospital-a"]) if said == "sent" else None
+    flame.send_message([hub], "said", {"said": data})
+else:
+    found = flame.await_messages(flame.get_participant_ids(), "said")
+    flame.submit_final_result([found[n][0].body["said"] for n in sorted(found)])
+    flame.analysis_finished()
+"""
+    keys = {name: site.state.key.public.text for name, site in federation.sites.items()}
+    if pinned == "wrong":
+        keys["hospital-b"] = SigningKey.new().public.text
+    ended = federation.run(federation.order(script, keys=keys if pinned != "none" else None))
+    said = {
+        "right": "['sent', {'hospital-a': [1, 2]}]",
+        "wrong": "['substituted_key', None]",
+        "none": "['unknown_site_key', None]",
+    }
+    assert result(ended) == said[pinned]
+
+
+def test_an_operator_s_key_that_the_order_contradicts_is_a_refusal(tmp_path: Path) -> None:
+    own, other = SigningKey.new().public.text, SigningKey.new().public.text
+    peer = f'\n[[peer]]\nname = "hospital-b"\nkey = "{own}"\n'
+    found = Federation(tmp_path, policy=FREE + peer)
+    found.site("hospital-a")
+    try:
+        order = found.order(SUM, keys={"hospital-b": other})
+        request = Request(order.to_json(), 1, secrets.token_hex(16), 60.0, "flame")
+        body = wire.encode_request(request)
+        signed = sign(body, KEY, project="p", study=order.digest, code=code_digest())
+        reply = unverified_reply(found.sites["hospital-a"].answer(signed))
+        refusal = wire.decode_release(reply.release).refusal
+        assert refusal is not None
+        assert refusal.code == "other_site_key"
+        assert other not in str(refusal)
+        assert not found.sites["hospital-a"].state.approvals.pending()
+    finally:
+        found.handlers[0].stop()
 
 
 def test_a_site_that_is_not_connected_is_named(federation: Federation) -> None:
