@@ -27,6 +27,7 @@ from federated_analytics.flame.errors import FlameError
 from federated_analytics.flame.local_storage import LocalStorage
 from federated_analytics.flame.node_host import NodeSettings
 from federated_analytics.flame.node_place import LocalNode, Place
+from federated_analytics.flame.omop_site import ScriptStudies
 from federated_analytics.flame.order import Pump, ScriptOrder
 from federated_analytics.flame.worker_process import Limits
 from federated_analytics.privacy.asked import Asked
@@ -187,6 +188,7 @@ class ScriptsAtSite:
             CarriedObjects(host),
             LocalStorage(self._folder / "storage", asker.project),
             sources=sources,
+            own_site=ScriptStudies(guarded, asker, request.run, ended=lambda: host.closed),
         )
         script = folder / "script" / "script.py"  # alone: all that the worker may read here
         script.parent.mkdir(exist_ok=True)

@@ -10,6 +10,7 @@ import tempfile
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,8 @@ from federated_analytics.flame.worker_process import Limits
 _NODE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _LOOK_SECONDS = 0.02
 _ORPHAN_SECONDS = 30.0
+SITE_FILE = "site.toml"
+"""In a node's folder: its OMOP database, see `omop_site`."""
 
 
 @dataclass(frozen=True)
@@ -102,6 +105,7 @@ class LocalRun:
         self._nodes: dict[str, LocalNode] = {}
         self._out = RunFolder(options.out)
         self._place = Path(tempfile.mkdtemp(prefix="fa-", dir=_short_temporary()))
+        self._sites = ExitStack()
         self._orphaned_at: float | None = None
         self._stopping = ""
 
@@ -159,6 +163,7 @@ class LocalRun:
             FolderHub(self._out.hub, node, self._analysis),
             LocalStorage((options.store or default_store()) / node, options.project),
             sources=self._sources(host),
+            own_site=self._own_site(node),
             charge=EpsilonLedger(host, options.epsilon_budget).charge,
             wrap=self._recorder(node),
         )
@@ -166,13 +171,27 @@ class LocalRun:
     def _sources(self, host: NodeHost) -> Any:
         if self._options.data is None:
             return None
-        from federated_analytics.flame.data_sources import DataSources
+        from federated_analytics.flame.data_sources import FILE_NAME, DataSources
 
+        folder = self._options.data / host.settings.node
+        if (folder / SITE_FILE).is_file() and not (folder / FILE_NAME).is_file():
+            return None  # the folder is a site's own, with credentials and ledger: no S3 store
         return DataSources.from_folder(
-            self._options.data / host.settings.node,
+            folder,
             project=self._options.project,
             log=lambda level, text: host.post({"kind": "log", "level": level, "text": text}),
         )
+
+    def _own_site(self, node: str) -> Any:
+        if self._options.data is None:
+            return None
+        folder = self._options.data / node
+        if not (folder / SITE_FILE).is_file():
+            return None
+        from federated_analytics.flame.omop_site import local_site
+
+        site = local_site(folder, node, self._options.project, self._analysis)
+        return self._sites.enter_context(site)
 
     def _recorder(self, node: str) -> Callable[[NodeCalls], Any]:
         if not self._options.record:
@@ -242,6 +261,7 @@ class LocalRun:
     def _end(self) -> None:
         for node in self._nodes.values():
             node.close()
+        self._sites.close()
         self._publish()
         self._write_status(self._state())
 

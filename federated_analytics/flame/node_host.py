@@ -17,6 +17,7 @@ from federated_analytics.flame.letters import Arrivals, bundle
 from federated_analytics.flame.message import inbox_record
 from federated_analytics.flame.node_settings import NodeSettings
 from federated_analytics.flame.node_state import NodeState
+from federated_analytics.flame.releases import ReleaseBox
 from federated_analytics.flame.router import GONE
 
 __all__ = ["NodeHost", "NodeSettings"]
@@ -24,7 +25,7 @@ _LOOK_SECONDS = 1.0
 _SENT = ""  # no node's id: marks a message that is in the outbox, or was
 
 
-class NodeHost:
+class NodeHost(ReleaseBox):
     """One node of one analysis.
 
     Args:
