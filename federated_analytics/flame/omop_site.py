@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import itertools
 import logging
+import secrets
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,7 +29,7 @@ from federated_analytics.request_kinds import CancelledByOperator, StudyAsked
 from federated_analytics.signing import sign_reply
 from federated_analytics.site import as_refusal
 from federated_analytics.site_config import SiteConfig
-from federated_analytics.site_service.works import CANCELLED, Work
+from federated_analytics.site_service.works import CANCELLED, STOPPED, Work
 
 if TYPE_CHECKING:
     from federated_analytics.study import Study
@@ -47,7 +47,7 @@ class ScriptStudies:
     one of every study, a place among the studies that run, the rules, ledger and audit.
 
     Args:
-        asker: who signed the script's order.
+        asker: who signed the script's order; each study's request begins with the order's.
         run: identifies the analysis, at all its nodes.
         granted: the analyst's grants are checked; not on the analyst's own machine.
         ended: whether nobody waits any more.
@@ -58,7 +58,6 @@ class ScriptStudies:
     run: str
     granted: bool = True
     ended: Callable[[], bool] = lambda: False
-    _numbers: Iterator[int] = field(default_factory=itertools.count, init=False)
 
     def release(self, study: Study) -> bytes:
         """The signed release of a study; of a refusal, the signed refusal."""
@@ -85,55 +84,63 @@ class ScriptStudies:
         )
 
     def _worked(self, study: Study) -> bytes:
-        """The release, made in a place among the studies that run here."""
+        """The release of a study that the analyst may ask, and that a person has approved."""
         guarded, asked = self.guarded, StudyAsked(study)
+        # The ledger charges a request once: each study of the script is one of its own.
+        asker = replace(self.asker, request=f"{self.asker.request}/{secrets.token_hex(8)}")
         if guarded.config.secure.required:
             raise NeedsSecureSum("The site answers studies in secure sums alone.")
         if self.granted:
-            guarded.grant(self.asker, asked)
-        self._approved(asked)
+            guarded.grant(asker, asked)
+        self._approved(asked, asker)
+        return self._in_its_turn(study, asker)
+
+    def _in_its_turn(self, study: Study, asker: Asker) -> bytes:
+        """The release, made in a place among the studies that run here."""
+        guarded = self.guarded
         made: list[bytes] = []
         failed: list[FederatedAnalyticsError] = []
         reasons: list[str] = []
 
         def make(stop: Stop) -> bytes:
             try:
-                made.append(self._made(study, stop))
+                made.append(self._made(study, asker, stop))
             except FederatedAnalyticsError as error:
                 failed.append(error)
             return b""
 
-        own = f"{self.asker.request}/{self.run}/{study.digest}/{next(self._numbers)}"
-        id = hashlib.sha256(own.encode()).hexdigest()
-        names = id, self.asker.name, self.asker.project, asked.name
+        id = hashlib.sha256(asker.request.encode()).hexdigest()
+        names = id, asker.name, asker.project, study.study.name
         seconds = guarded.config.service.study_seconds
         work = Work(*names, seconds, make, lambda body, reason: reasons.append(reason))
         guarded.works.start(work)
         while not work.done.is_set():
-            guarded.works.wait(id, guarded.config.service.answer_seconds)
+            guarded.works.wait(id, _LOOK_SECONDS)
+            if self.ended():
+                work.stop.ask(STOPPED)
         if failed:
             raise failed[0]
         if not made or reasons != [""]:
             raise _stopped(reasons)
         return made[0]
 
-    def _made(self, study: Study, stop: Stop) -> bytes:
+    def _made(self, study: Study, asker: Asker, stop: Stop) -> bytes:
         guarded = self.guarded
         seconds = guarded.config.service.study_seconds
         site = replace(guarded.site, stop=stop)
         version = guarded.config.database.version
-        work = GuardedAnswer(site, guarded.state, self.asker, study, version, seconds)
+        work = GuardedAnswer(site, guarded.state, asker, study, version, seconds)
         return work.release(Request(study.to_json(), 1, self.run, seconds))
 
-    def _approved(self, asked: StudyAsked) -> None:
+    def _approved(self, asked: StudyAsked, asker: Asker) -> None:
         """Where a person approves each study here: waits for her, as long as the script runs."""
         guarded = self.guarded
         if guarded.site.policy.approval != "manual":
             return
-        question = asked.for_approval(self.asker, guarded)
+        question = asked.for_approval(asker, guarded)
         while True:
             try:
-                guarded.state.approvals.admit(question, self.asker.request)
+                guarded.state.approvals.admit(question, asker.request)
                 return
             except WaitingForApproval:
                 if not self.granted or self.ended():
@@ -156,6 +163,8 @@ class ScriptStudies:
 
 
 def _stopped(reasons: list[str]) -> FederatedAnalyticsError:
+    if reasons == [""]:
+        return SiteFailed()
     if reasons == [CANCELLED]:
         return CancelledByOperator("The site's operator cancelled the study.")
     return DatabaseTimeout("The study did not finish in time.")
