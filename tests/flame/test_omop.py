@@ -310,3 +310,44 @@ else:
 """
     ended = run(url, tmp_path, script)
     assert "sources: [] []" in ended.printed["north"]
+
+
+STAR = """
+import json
+from flame import StarAggregator, StarAnalyzer, StarModel
+keys = json.loads(KEYS)
+
+class Analyzer(StarAnalyzer):
+    def analysis_method(self, data, aggregator_results):
+        return data.summary(**keys) if WHOLE else data.summary(**keys).to_frame()
+
+class Middle(StarAggregator):
+    def aggregation_method(self, analysis_results):
+        result = self.flame.aggregate.merge(analysis_results, "summary", **keys)
+        return json.dumps([vars(row) for row in result.rows])
+
+    def has_converged(self, result, last_result):
+        return True
+
+StarModel(analyzer=Analyzer, aggregator=Middle, data_type="omop")
+"""
+
+
+def test_the_star_pattern_carries_releases(url: str, tmp_path: Path) -> None:
+    bed = FlameTestBed(tmp_path, NODES)
+    omop = {n: OmopNode(url, cdm_schema=n) for n in NODES[:2]}
+    script = STAR.replace("KEYS", repr(json.dumps(KEYS))).replace("WHOLE", "True")
+    ended = bed.run(script, omop=omop)
+    assert ended.succeeded, (ended.result, ended.printed)
+    study = ask(STUDY, sites(url, NODES[:2], Policy()), min_sites=2)
+    assert numbers(json.loads(ended.texts[0])) == numbers(study.to_pandas().to_dict("records"))
+
+
+def test_the_star_pattern_takes_nothing_but_releases(url: str, tmp_path: Path) -> None:
+    bed = FlameTestBed(tmp_path, NODES)
+    omop = {n: OmopNode(url, cdm_schema=n) for n in NODES[:2]}
+    script = STAR.replace("KEYS", repr(json.dumps(KEYS))).replace("WHOLE", "False")
+    ended = bed.run(script, omop=omop)
+    assert not ended.succeeded
+    assert "returned a DataFrame" in ended.reason("north")
+    assert "ended before it sent its part" in ended.reason("hub")
