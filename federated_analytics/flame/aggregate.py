@@ -90,6 +90,27 @@ class Aggregate:
                 )
         return self._merged(ids, tables, min_sites)
 
+    def mean(self, releases: Iterable[SiteRelease], feature: str, /, **keys: Any) -> float | None:
+        """The mean of a feature over all persons, from the releases of `flame.omop.summary`.
+
+        Args:
+            keys: what the sites were asked, with `min_sites`; `features` where there were others.
+
+        Returns: None where it is withheld.
+        """
+        return overall(self._summary(releases, feature, keys), feature, "mean")
+
+    def total(self, releases: Iterable[SiteRelease], feature: str, /, **keys: Any) -> float | None:
+        """The sum of a feature over all persons: count times mean; None where withheld."""
+        result = self._summary(releases, feature, keys)
+        count, mean = (overall(result, feature, name) for name in ("count", "mean"))
+        return None if count is None or mean is None else count * mean
+
+    def _summary(
+        self, releases: Iterable[SiteRelease], feature: str, keys: Mapping[str, Any]
+    ) -> Result:
+        return self.merge(releases, "summary", **{"features": [feature], **keys})
+
     def study(
         self,
         analysis: Sequence[Mapping[str, Any]],
@@ -114,7 +135,7 @@ class Aggregate:
         return together
 
     def __dir__(self) -> list[str]:
-        own = {"send", "await_releases", "merge", "merge_study", "study"}
+        own = {"send", "await_releases", "merge", "merge_study", "mean", "total", "study"}
         return sorted({*own, *self._connection.call("omop_analyses")})
 
     def _together(
@@ -157,6 +178,21 @@ class Aggregate:
             "merge", ids=dict(ids), tables=plain(tables), min_sites=min_sites
         )
         return from_json(text)
+
+
+def overall(result: Result, feature: str, estimate: str) -> float | None:
+    """A feature's pooled estimate over all strata; None where it is withheld or not defined."""
+    from federated_analytics.report.result import POOLED
+
+    for row in result.rows:
+        if (row.cdm_name, row.variable_name, row.estimate_name) == (POOLED, feature, estimate) and (
+            not row.strata
+        ):
+            try:
+                return float(row.estimate_value)
+            except ValueError:
+                return None
+    return None
 
 
 def _received(record: Mapping[str, Any]) -> SiteRelease:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -207,6 +208,8 @@ else:
     flame.submit_final_result(json.dumps(codes))
     result = flame.aggregate.merge(releases, "summary", **keys)
     flame.submit_final_result(json.dumps([vars(row) for row in result.rows]))
+    both = flame.aggregate.mean(releases, "x", **keys), flame.aggregate.total(releases, "x", **keys)
+    flame.submit_final_result(json.dumps(both))
     flame.analysis_finished()
 """
     ended = run(url, tmp_path, script)
@@ -216,6 +219,8 @@ else:
     assert json.loads(ended.texts[0]) == ["not_a_release"] * 4 + ["no_releases"]
     study = ask(STUDY, sites(url, NODES[:2], Policy()), min_sites=2)
     assert numbers(json.loads(ended.texts[1])) == numbers(study.to_pandas().to_dict("records"))
+    x = pd.concat([rows_of(0), rows_of(1)])["x"]
+    assert json.loads(ended.texts[2]) == pytest.approx([x.mean(), x.sum()], rel=1e-12)
     audit = SiteState.open(tmp_path / "sites" / "north").audit
     marked = [line for line in audit.lines() if line.get("code") == "not_a_release"]
     assert len(marked) == 2  # the third was no handle, and did not come as far as the site
@@ -351,3 +356,23 @@ def test_the_star_pattern_takes_nothing_but_releases(url: str, tmp_path: Path) -
     assert not ended.succeeded
     assert "returned a DataFrame" in ended.reason("north")
     assert "ended before it sent its part" in ended.reason("hub")
+
+
+def test_the_document_s_script_and_site_run(database: str, tmp_path: Path) -> None:
+    from federated_analytics.databases.generator import generate
+
+    page = (Path(__file__).parents[2] / "docs" / "flame.md").read_text()
+    section = page.partition("## OMOP and releases")[2]
+    [script] = re.findall(r"```py\n(.*?)```", section, flags=re.DOTALL)
+    [site] = re.findall(r"```toml\n(.*?)```", section, flags=re.DOTALL)
+    data = {}
+    for number, node in enumerate(("n1", "n2")):
+        schemas = dict.fromkeys(("cdm_schema", "vocabulary_schema", "results_schema"), node)
+        generate(database, persons=500, site=number, **schemas)  # type: ignore[arg-type]
+        places = f'cdm_schema = "{node}"\nvocabulary_schema = "{node}"\n'
+        text = site.replace("[policy]", f"{places}[policy]")
+        data[node] = {"site.toml": text, "database-url": database}
+    ended = FlameTestBed(tmp_path, ("n1", "n2", "hub")).run(script, data=data)
+    assert ended.succeeded, (ended.result, ended.printed)
+    means = json.loads(ended.texts[0])
+    assert 40 < float(means["age"]) < 90
