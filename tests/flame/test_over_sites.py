@@ -8,7 +8,7 @@ import secrets
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pandas as pd
@@ -260,15 +260,26 @@ else:
 """
 
 
-@pytest.fixture
-def hospitals(database: str, tmp_path: Path) -> Iterator[Federation]:
-    """Two strict sites with a database each."""
-    found = Federation(tmp_path, policy="")
+@pytest.fixture(scope="module")
+def tables(database: str) -> dict[str, list[float]]:
+    """A table of persons in each hospital's schema; the values of x."""
+    found = {}
     for number, name in enumerate(("hospital-a", "hospital-b")):
         count = 50 + 30 * number
-        x = [float((i * 7 + number) % 100) for i in range(count)]
-        found.values[name] = x
-        load(database, name, {"t": pd.DataFrame({"person_id": range(1, count + 1), "x": x})})
+        found[name] = [float((i * 7 + number) % 100) for i in range(count)]
+        rows = pd.DataFrame({"person_id": range(1, count + 1), "x": found[name]})
+        load(database, name, {"t": rows})
+    return found
+
+
+@pytest.fixture
+def hospitals(
+    database: str, tables: dict[str, list[float]], tmp_path: Path
+) -> Iterator[Federation]:
+    """Two strict sites with a database each."""
+    found = Federation(tmp_path, policy="")
+    found.values = tables
+    for name in tables:
         found.site(name, f'{database}"\ncdm_schema = "{name}')
     yield found
     for handler in found.handlers:
@@ -303,6 +314,17 @@ def test_a_release_leaves_a_strict_site_and_is_charged_to_the_analyst(
     said = verify_reply(reply, order, {key.fingerprint: key})  # signed by the site
     assert said.release == audit.read_released(study["released"])
     assert not audit.verify()
+
+
+def test_where_each_study_is_approved_a_script_s_is_too(hospitals: Federation) -> None:
+    for name, site in hospitals.sites.items():
+        policy = site.site.policy.model_copy(update={"approval": "manual"})
+        hospitals.sites[name].site = replace(site.site, policy=policy)
+    rows = json.loads(result(hospitals.run(hospitals.order(RELEASED))))
+    assert any(r["estimate_name"] == "mean" for r in rows)
+    lines = list(hospitals.sites["hospital-a"].state.audit.lines())
+    approved = [line["study_name"] for line in lines if line["decision"] == "approved"]
+    assert approved == ["sum.py", "flame.omop"]
 
 
 def test_a_script_asks_what_its_analyst_is_granted(database: str, tmp_path: Path) -> None:
