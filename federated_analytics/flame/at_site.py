@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from federated_analytics.guarded_answer import Asker
     from federated_analytics.guarded_site import GuardedSite
     from federated_analytics.messages import Request
-    from federated_analytics.signing import SigningKey
 
 log = logging.getLogger(__name__)
 _LOOK_SECONDS = 0.1
@@ -97,7 +96,7 @@ class ScriptsAtSite:
             if running is None:
                 free, end = guarded.site.policy.free_exchange, time.time() + order.limit
                 begun = Begun(order, request.run, asker, name, free, pinned, end)
-                running = self._running[request.run] = self._started(begun, guarded.state.key)
+                running = self._running[request.run] = self._started(begun, guarded)
         with running.lock:
             return running.carried({"confirmed": 0, "letters": []}, guarded, request.round)
 
@@ -129,25 +128,21 @@ class ScriptsAtSite:
                 running.node.close()
             self._running.clear()
 
-    def _started(self, begun: Begun, key: SigningKey) -> SiteScript:
+    def _started(self, begun: Begun, guarded: GuardedSite) -> SiteScript:
         folder = self._folder / hashlib.sha256(begun.analysis.encode()).hexdigest()[:16]
         _removed(folder)  # what is there was never begun
         folder.mkdir(mode=0o700, parents=True)
         begun.save(folder)
-        running = SiteScript(begun, folder, self._folder, self._data, key)
+        running = SiteScript(begun, folder, self._folder, self._data, guarded)
         running.start(self._limits)
         return running
 
-    def resume(self, key: SigningKey) -> None:
-        """Take up the analyses that the service had when it was killed or stopped.
-
-        Args:
-            key: the site's own.
-        """
+    def resume(self, guarded: GuardedSite) -> None:
+        """Take up the analyses that the service had when it was killed or stopped."""
         for file in sorted(self._folder.glob(f"*/{BEGUN}")):
             try:
                 begun = Begun.load(file.parent)
-                running = SiteScript(begun, file.parent, self._folder, self._data, key)
+                running = SiteScript(begun, file.parent, self._folder, self._data, guarded)
                 running.node.adopt()
                 with self._lock:
                     self._running[begun.analysis] = running

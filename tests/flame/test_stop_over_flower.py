@@ -66,7 +66,7 @@ def test_a_run_is_stopped_everywhere(tmp_path: Path) -> None:
             ]
             with (tmp_path / "run.log").open("w") as log:
                 run = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
-            _until(lambda: len(_progress(out)) == 3, 120)
+            _until(lambda: len(_progress(out)) == 3, 300)
             shown = runner.invoke(app, ["status", str(out)]).output
             assert "running\nhospital-a: running  20 %  up\n" in shown
             stopped = runner.invoke(app, ["stop", str(out)])
