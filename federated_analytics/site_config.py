@@ -187,7 +187,9 @@ class SecureTable(_Table):
 class PeerTable(_Table):
     """`[[peer]]`."""
 
-    name: Name = Field(description="another site that secure sums are made with")
+    name: Name = Field(
+        description="another site that secure sums are made with, or that scripts encrypt for"
+    )
     key: str = Field(
         pattern=r"^ed25519:[A-Za-z0-9+/=_-]{40,60}$",
         description="its public key, as its `federated-analytics site key` prints it",

@@ -19,6 +19,7 @@ from federated_analytics.flame.node_place import LocalNode, Place
 from federated_analytics.flame.order import ScriptOrder
 from federated_analytics.flame.post import Post
 from federated_analytics.flame.pump import Hub, SitePump
+from federated_analytics.flame.reasons import at_limit
 from federated_analytics.flame.router import Event
 from federated_analytics.flame.starting import NoSuchSite, Starting, addresses_of
 from federated_analytics.flame.worker_process import Limits
@@ -129,7 +130,7 @@ class _Federation:
             self.aggregator.look()
             now = time.monotonic()
             if now > limit and not self.aggregator.over:
-                self.aggregator.end("failed", f"stopped at its limit of {self.order.limit:g} s")
+                self.aggregator.end("failed", at_limit(self.order.limit))
             if self.aggregator.over and ended_at is None:
                 ended_at = now
                 self._stop_others()

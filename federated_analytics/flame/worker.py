@@ -20,6 +20,7 @@ from federated_analytics.flame.confinement import (
 from federated_analytics.flame.errors import FlameError
 from federated_analytics.flame.modules import register
 from federated_analytics.flame.node_connection import NodeConnection
+from federated_analytics.flame.reasons import remedy_of
 from federated_analytics.flame.sdk import ADDRESS_VARIABLE, NODE_VARIABLE, FlameCoreSDK
 
 
@@ -100,8 +101,8 @@ def _reason(error: BaseException, order: dict[str, Any]) -> str:
     place = f" (line {line} of the script)" if line else ""
     text = str(error)
     if text and (order["full_reasons"] or isinstance(error, FlameError)):
-        return f"{type(error).__name__}: {text[:500]}{place}"
-    return f"{type(error).__name__}{place}"
+        return f"{type(error).__name__}: {text[:500]}{place}{remedy_of(error)}"
+    return f"{type(error).__name__}{place}{remedy_of(error)}"
 
 
 def _on_loopback(address: str) -> bool:

@@ -21,6 +21,7 @@ import traceback
 from typing import Any
 
 from federated_analytics.flame.confinement import adopt_orphans, leave_network
+from federated_analytics.flame.reasons import at_limit, killed_by
 
 _SWEEP_SECONDS = 10.0
 _LOOK_SECONDS = 1.0
@@ -78,7 +79,7 @@ def _watch(order: dict[str, Any], worker: int, woken: int) -> tuple[int | None, 
         now = time.monotonic()
         rest = None if deadline is None else deadline - now
         if rest is not None and rest <= 0:
-            return None, f"stopped at its limit of {limit:g} s"
+            return None, at_limit(limit)
         if order["leash"]:
             rest = _LOOK_SECONDS if rest is None else min(rest, _LOOK_SECONDS)
             away_since = None if _held(order["leash"]) else away_since or now
@@ -107,9 +108,7 @@ def _ending(status: int) -> tuple[int | None, str]:
     code = os.waitstatus_to_exitcode(status)
     if code >= 0:
         return code, "" if code == 0 else f"the worker ended with exit code {code}"
-    with contextlib.suppress(ValueError):
-        return None, f"the worker was killed by {signal.Signals(-code).name}"
-    return None, f"the worker was killed by signal {-code}"
+    return None, killed_by(-code)
 
 
 def _sweep(worker: int) -> None:

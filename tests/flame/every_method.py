@@ -15,7 +15,7 @@ from flame import FlameCoreSDK
 
 flame = FlameCoreSDK(aggregator_requires_data=False, silent=True)
 me, role, partners = flame.get_id(), flame.get_role(), flame.get_participant_ids()
-LIMIT = 120
+LIMIT = 400
 saw = {}
 
 
@@ -26,6 +26,7 @@ def see(name, call, *arguments, **named):
     except Exception as error:
         value = ["refused", getattr(error, "code", type(error).__name__)]
     saw[name] = value
+    print(time.strftime("%X"), name, flush=True)
     return value
 
 

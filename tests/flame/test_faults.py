@@ -1,4 +1,22 @@
-"""Scripts that break, overstep or vanish: the stated result, in time, and nothing left running."""
+"""Scripts that break, overstep or vanish: the stated result, in time, and nothing left running.
+
+| fault | test |
+|---|---|
+| worker killed; import that fails; 100 GB; writes outside | test_a_node_that_breaks |
+| the same, at a site's own service | test_a_node_that_breaks_at_a_site |
+| service killed, and restarted in the middle | test_restart.py |
+| node never comes | test_a_node_that_never_comes |
+| loops for ever | test_a_script_that_loops_forever; over sites: test_over_sites.py |
+| forks | test_what_a_script_forks_does_not_outlive_it |
+| forks for ever | test_a_script_that_goes_on_forking_is_ended |
+| NaN, `meta`, 3 MB | test_methods_over_flower.py: test_what_cannot_be_sent |
+| another's blob, guessed ids | test_methods_over_flower.py: test_data_for_others |
+| submits from a data node | test_methods_over_flower.py: test_only_the_aggregator_submits |
+| a tag of another project | test_storage.py: test_tags_persist_for_the_project_and_the_node |
+| an S3 key with `../` | test_methods_over_flower.py: test_get_s3_data; test_s3.py |
+| a FHIR server that answers 500, HTML or never | test_a_fhir_server_that_breaks; test_fhir.py |
+| another node's key, exchanged by the hub | test_node_keys.py |
+"""
 
 from __future__ import annotations
 
@@ -28,21 +46,23 @@ submit([answer, flame.send_message(others, 'c', {}), time.monotonic() - started]
 @pytest.mark.parametrize(
     ("fault", "says"),
     [
-        ("import nothing_of_this_name", "ModuleNotFoundError"),
-        ("def f(:\n", "SyntaxError"),
-        ("x = 1\nraise ValueError('boom')", "ValueError: boom (line 2 of the script)"),
-        ("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", "SIGKILL"),
-        ("import ctypes; ctypes.string_at(0)", "SIGSEGV"),
-        ("x = bytearray(100 << 30)", "MemoryError"),
-        ("import numpy; numpy.ones(100 << 27)", "Memory"),
-        ("open('OUTSIDE', 'w')", "PermissionError"),
-        ("import os; os.mkdir('../beside')", "PermissionError"),
-        ("import socket; socket.create_connection(('127.0.0.1', 9))", "Error"),
-        ("input()", "EOFError"),
+        ("import nothing_of_this_name", ["ModuleNotFoundError", "ask its operator"]),
+        ("def f(:\n", ["SyntaxError", "correct the script"]),
+        ("x = 1\nraise ValueError('boom')", ["ValueError: boom (line 2 of the script)"]),
+        ("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", ["SIGKILL", "run it again"]),
+        ("import ctypes; ctypes.string_at(0)", ["SIGSEGV", "the node's own log"]),
+        ("x = bytearray(100 << 30)", ["MemoryError", "--memory-gb"]),
+        ("import numpy; numpy.ones(100 << 27)", ["Memory", "--memory-gb"]),
+        ("open('OUTSIDE', 'w')", ["PermissionError", "working directory"]),
+        ("import os; os.mkdir('../beside')", ["PermissionError", "working directory"]),
+        ("import socket; socket.create_connection(('127.0.0.1', 9))", ["Error"]),
+        ("input()", ["EOFError"]),
     ],
 )
-def test_a_node_that_breaks(federation: Federation, tmp_path: Path, fault: str, says: str) -> None:
-    """It is `failed` at once, with the reason; who waits for it gets None."""
+def test_a_node_that_breaks(
+    federation: Federation, tmp_path: Path, fault: str, says: list[str]
+) -> None:
+    """It is `failed` at once, with the reason and what to do; who waits for it gets None."""
     fault = fault.replace("OUTSIDE", str(tmp_path / "outside"))
     run = federation("node-a", "node-c").run(WAITING, scripts={"node-a": fault})
     assert run.succeeded
@@ -50,7 +70,7 @@ def test_a_node_that_breaks(federation: Federation, tmp_path: Path, fault: str, 
     assert (answer, sent) == ({"node-a": None}, [[], ["node-a"]])
     assert seconds < 20
     assert run.status("node-a") == "failed"
-    assert says in run.reason("node-a")
+    assert all(words in run.reason("node-a") for words in says), run.reason("node-a")
     assert not (tmp_path / "outside").exists()
 
 
@@ -58,7 +78,7 @@ def test_a_node_that_never_comes(federation: Federation) -> None:
     run = federation("node-a", "node-c").run(WAITING, absent=["node-a"], absent_after=1)
     assert json.loads(run.texts[0])[:2] == [{"node-a": None}, [[], ["node-a"]]]
     assert run.status("node-a") == "absent"
-    assert run.reason("node-a")
+    assert "starts the site's service" in run.reason("node-a")
 
 
 def test_a_script_that_loops_forever(federation: Federation) -> None:
@@ -70,7 +90,37 @@ def test_a_script_that_loops_forever(federation: Federation) -> None:
     assert time.monotonic() - started < 10
     assert run.succeeded
     assert run.status("node-a") == "failed"
-    assert run.reason("node-a") == "stopped at its limit of 2 s"
+    assert run.reason("node-a").startswith("stopped at its limit of 2 s; ")
+    assert "--limit" in run.reason("node-a")
+
+
+def test_a_fhir_server_that_breaks(federation: Federation, monkeypatch: pytest.MonkeyPatch) -> None:
+    """500, HTML, or no answer: that query's key is missing, the log says why, the rest is there."""
+    from federated_analytics.flame.data_sources import DataSources
+    from tests.flame.test_methods_over_flower import fhir_server
+
+    defaults = DataSources.__init__.__kwdefaults__
+    assert defaults is not None
+    monkeypatch.setitem(defaults, "fhir_timeout", 1.0)
+    script = (
+        BOTH
+        + """
+started = time.monotonic()
+queries = ['Broken/500', 'Broken/html', 'Broken/silent', 'Patient?_summary=count']
+answers = flame.get_fhir_data(queries)
+submit([[sorted(one) for one in answers], time.monotonic() - started])
+"""
+    )
+    with fhir_server() as url:
+        sources = json.dumps([{"id": "records", "type": "fhir", "url": url}])
+        run = federation("node-c").run(script, data={"node-c": {"datasources.json": sources}})
+    keys, seconds = json.loads(run.texts[0])
+    assert keys == [["Patient?_summary=count"]]
+    assert seconds < 15
+    errors = [text for level, text in run.logged("node-c") if level == "error"]
+    for kind in ("500", "html", "silent"):
+        assert any(f"'Broken/{kind}'" in text for text in errors), errors
+    assert not any("secret-host" in text for text in errors)
 
 
 def test_an_aggregator_that_fails(federation: Federation) -> None:
@@ -115,7 +165,8 @@ while True:
     run = federation("node-a", "node-c").run(
         BOTH + "submit(1)", scripts={"node-a": fork}, limit=2, grace_seconds=60
     )
-    assert run.reason("node-a") == "stopped at its limit of 2 s"
+    assert run.reason("node-a").startswith("stopped at its limit of 2 s; ")
+    assert "--limit" in run.reason("node-a")
 
 
 def test_the_environment_holds_no_credential(federation: Federation) -> None:

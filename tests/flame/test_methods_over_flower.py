@@ -33,7 +33,7 @@ from tests.flame.test_fhir import fhir_app
 
 A, B, HUB = NODES = ("hospital-a", "hospital-b", "server")
 FLOWER = bool(os.environ.get("FEDERATED_ANALYTICS_FEDERATION"))
-pytestmark = [pytest.mark.timeout(600), pytest.mark.xdist_group("flower" if FLOWER else "flame")]
+pytestmark = [pytest.mark.timeout(1_200), pytest.mark.xdist_group("flower" if FLOWER else "flame")]
 if FLOWER:
     pytestmark.append(pytest.mark.slow)
 PARAMETERS = {"k": "v", "n": 3}
@@ -110,11 +110,16 @@ def _over_flower(folder: Path) -> TestRun:
             project=PROJECT,
             out=folder / "out",
             parameters=PARAMETERS,
-            limit=400,
+            limit=900,
             approval_seconds=120,
+            epsilon_budget=2.0,
             known_sites=known,
         )
-        return read(run_on_federation(options, lambda line: print(line, flush=True)))
+        return read(
+            run_on_federation(
+                options, lambda line: print(f"{time.strftime('%X')} {line}", flush=True)
+            )
+        )
 
 
 def _approve(sites: list[GuardedHospital]) -> None:
@@ -142,7 +147,10 @@ def fhir_server() -> Iterator[str]:
     """A FHIR server on this machine; its URL."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
-        server = uvicorn.Server(uvicorn.Config(fhir_app([]), log_level="error"))
+        config = uvicorn.Config(
+            fhir_app([]), log_level="error", lifespan="off", ws="none", timeout_graceful_shutdown=1
+        )
+        server = uvicorn.Server(config)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
         thread.start()
         yield f"http://127.0.0.1:{listener.getsockname()[1]}/fhir"
