@@ -126,7 +126,7 @@ def test_the_hospitals_blood_pressure_is_that_of_the_study(
 
     server = SimpleNamespace(owner_url=lambda: database)
     monkeypatch.setattr(postgres, "temporary_cluster", lambda: nullcontext(server))
-    command = ["omop_hospitals.py", "--persons", "1000", "--out", str(tmp_path / "out")]
+    command = ["omop_hospitals.py", "--persons", "700", "--out", str(tmp_path / "out")]
     monkeypatch.setattr(sys, "argv", command)
     with pytest.raises(SystemExit) as ended:
         runpy.run_path(str(EXAMPLES / "omop_hospitals.py"), run_name="__main__")
