@@ -74,7 +74,7 @@ def check(
             than the site had before.
         AlteredResult: the numbers are not those of the replies.
     """
-    pinned = _pinned(known)
+    pinned = pinned_keys(known)
     terms = Terms(min_sites, 60.0)
     if secure:
         again = _summed_again(study, envelope, replies, terms, pinned)
@@ -124,7 +124,8 @@ def _verified(body: bytes, request: str, pinned: Mapping[str, str]) -> bytes:
     return verify_reply(body, request, {key.fingerprint: key}).release
 
 
-def _pinned(known: Path) -> dict[str, str]:
+def pinned_keys(known: Path = KNOWN_SITES) -> dict[str, str]:
+    """The sites' public keys that are trusted here, by name."""
     if not known.exists():
         return {}
     return {str(k): str(v) for k, v in json.loads(known.read_text(encoding="utf-8")).items()}
@@ -139,7 +140,7 @@ def _pin(known: Path, keys: Mapping[str, str]) -> None:
 
 def trust(site: str, key: str, known: Path = KNOWN_SITES) -> None:
     """Pin a site's public key; ConfigError where it is none."""
-    _pin(known, {**_pinned(known), site: PublicKey(key).text})
+    _pin(known, {**pinned_keys(known), site: PublicKey(key).text})
 
 
 def _numbers(result: Result) -> Sequence[tuple[object, ...]]:

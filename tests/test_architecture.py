@@ -21,6 +21,7 @@ LAYERS = [
         "running",
         "local",
         "connections",
+        "app_run",
         "submit",
         "attested",
         "progress",
@@ -47,7 +48,7 @@ LAYERS = [
     {"analyses", "privacy", "report"},
     {"messages"},
     {"aggregates", "omop"},
-    {"errors", "toml_place", "code_digest"},
+    {"errors", "toml_place", "code_digest", "unix_sockets"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 

@@ -20,6 +20,8 @@ from federated_analytics.flame.blob_store import BlobStore
 from federated_analytics.flame.chunks import DamagedObject
 from federated_analytics.flame.errors import UnknownObject
 from federated_analytics.flame.node_host import NodeHost
+from federated_analytics.flame.node_keys import SiteKeys
+from federated_analytics.flame.node_settings import NodeSettings
 from federated_analytics.flame.router import NodeRecord, Router
 
 PART_BYTES = 384 * 1024
@@ -28,7 +30,24 @@ _ID = re.compile(r"[0-9a-f]{32}")
 
 
 class CarriedHost(NodeHost):
-    """A node whose objects come as letters; whole ones lie in `folder / "objects"`."""
+    """A node whose objects come as letters; whole ones lie in `folder / "objects"`.
+
+    Args:
+        keys: checks the keys that the hub names; None takes them as they come.
+    """
+
+    def __init__(
+        self, settings: NodeSettings, folder: Path, *, keys: SiteKeys | None = None, **options: Any
+    ) -> None:
+        self._keys = keys
+        super().__init__(settings, folder, **options)
+
+    def check_key(self, node: str) -> None:
+        if self._keys is not None and node != self.settings.node:
+            self._keys.check({**self.partner(node), "node": node})
+
+    def _voucher(self, public: str) -> str:
+        return "" if self._keys is None else self._keys.voucher(self.settings.node, public)
 
     @property
     def objects(self) -> Path:

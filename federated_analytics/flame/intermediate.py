@@ -87,6 +87,7 @@ class IntermediateData:
 
         settings = self._host.settings
         public = self._public(sender)
+        self._host.check_key(sender)
         if not public:
             raise UnknownObject("There is no such object for this node.", where="id")
         plain = tempfile.SpooledTemporaryFile(_IN_MEMORY_BYTES, dir=str(self._host.folder))  # noqa: SIM115
@@ -119,6 +120,8 @@ class IntermediateData:
         self._host.wait_for(
             lambda: all(self._public(node) or self._host.gone(node) for node in receivers), deadline
         )
+        for node in receivers:
+            self._host.check_key(node)
         found = {node: bytes.fromhex(self._public(node)) for node in receivers}
         for node in [node for node, key in found.items() if not key]:
             if not partial:

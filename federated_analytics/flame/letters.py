@@ -7,7 +7,8 @@ receiver takes number n only after n - 1. A bundle is `{"confirmed": n, "letters
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 Letter = Mapping[str, Any]
@@ -54,6 +55,16 @@ class Arrivals:
             return False
         self.last = number
         return True
+
+    @contextmanager
+    def kept(self) -> Iterator[None]:
+        """What is taken within, unless it fails: then it is not confirmed, and comes again."""
+        before = self.last
+        try:
+            yield
+        except BaseException:
+            self.last = before
+            raise
 
 
 def first_bytes(letters: Iterable[tuple[int, Letter]], max_bytes: int) -> list[tuple[int, Letter]]:

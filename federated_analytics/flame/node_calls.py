@@ -17,7 +17,7 @@ from federated_analytics.flame.errors import (
 from federated_analytics.flame.intermediate import IntermediateData
 from federated_analytics.flame.local_storage import LocalStorage
 from federated_analytics.flame.node_host import NodeHost
-from federated_analytics.flame.release_calls import OwnSite, ReleaseCalls
+from federated_analytics.flame.release_calls import RELEASES_ONCE, OwnSite, ReleaseCalls
 from federated_analytics.flame.router import GONE
 
 Answer = tuple[Any, BinaryIO | None]
@@ -75,16 +75,23 @@ class NodeCalls(ReleaseCalls):
         if name == "receive":
             return self._receive(client, number, **arguments), None
         given = {**arguments, "stream": stream} if stream is not None else dict(arguments)
-        if name not in _ONCE:
+        if name not in _ONCE | _AT_ONCE:
             value = method(**given)
             return value if isinstance(value, tuple) else (value, None)
-        with self._host.locked():
-            kept = self._host.state.answered(client, number)
+        host = self._host
+        with host.locked():
+            kept = host.state.answered(client, number)
         if kept is not None:
             return kept["value"], None
-        value = method(**given)
-        with self._host.locked(), self._host.state.change():
-            self._host.state.keep_answer(client, number, {"value": value})
+        if name not in _AT_ONCE:
+            value = method(**given)
+            with host.locked(), host.state.change():
+                host.state.keep_answer(client, number, {"value": value})
+            return value, None
+        with host.locked(), host.state.change():
+            value = method(**given)
+            host.state.keep_answer(client, number, {"value": value})
+        host.announce()
         return value, None
 
     # lifecycle
@@ -186,13 +193,11 @@ class NodeCalls(ReleaseCalls):
         return self._host.messages(status)
 
     def call_delete(self, ids: list[str]) -> int:
-        with self._host.locked(), self._host.state.change():
-            return self._host.state.delete(ids)
+        return self._host.state.delete(ids)
 
     def call_clear(self, status: Any, min_age: float | None) -> int:
         before = None if min_age is None else time.time() - min_age
-        with self._host.locked(), self._host.state.change():
-            return self._host.state.clear(status, before)
+        return self._host.state.clear(status, before)
 
     # storage
 
@@ -266,7 +271,7 @@ class NodeCalls(ReleaseCalls):
     # log and progress
 
     def call_log(self, level: str, text: str) -> None:
-        self._host.post({"kind": "log", "level": level, "text": text[:MAX_LOG_TEXT]})
+        self._host.state.post({"kind": "log", "level": level, "text": text[:MAX_LOG_TEXT]})
 
     def call_progress(self) -> int:
         with self._host.locked():
@@ -279,9 +284,9 @@ class NodeCalls(ReleaseCalls):
 
 
 MAX_LOG_TEXT = 100_000
-_ONCE = frozenset(
-    {"delete", "clear", "save_local", "save_global", "save_sealed", "submit", "charge", "log"}
-) | frozenset({"omop", "send_release", "await_releases"})
+_ONCE = RELEASES_ONCE | {"save_local", "save_global", "save_sealed", "submit", "charge"}
+_AT_ONCE = frozenset({"delete", "clear", "log"})
+"""Done and answered in one transaction: a service that is killed has done both or neither."""
 
 
 def _sooner(first: float, second: float | None) -> float:

@@ -15,6 +15,7 @@ from typing import Any
 from federated_analytics.flame.errors import AnalysisEnded, UnknownNode
 from federated_analytics.flame.letters import Arrivals, bundle
 from federated_analytics.flame.message import inbox_record
+from federated_analytics.flame.node_keys import own_secret
 from federated_analytics.flame.node_settings import NodeSettings
 from federated_analytics.flame.node_state import NodeState
 from federated_analytics.flame.releases import ReleaseBox
@@ -53,7 +54,7 @@ class NodeHost(ReleaseBox):
         self._status: dict[str, str] = self._state.get(
             "status", {"status": "starting", "reason": ""}
         )
-        self.secret = self._secret()
+        self.secret = own_secret(self._state, self._voucher)
         self.closed = False
 
     # the carrier's side
@@ -61,7 +62,7 @@ class NodeHost(ReleaseBox):
     def exchange(self, incoming: Mapping[str, Any], max_bytes: int = 16_000_000) -> dict[str, Any]:
         """Take the hub's bundle, give back the outbox; repeating it changes nothing."""
         with self._changed:
-            with self._state.change():
+            with self._arrivals.kept(), self._state.change():
                 if self._state.has_outgoing():
                     self._state.confirm(int(incoming["confirmed"]))
                 taken = [x for n, x in incoming["letters"] if self._arrivals.accept(int(n))]
@@ -133,10 +134,21 @@ class NodeHost(ReleaseBox):
             self._state.post(letter)
         self._on_traffic(self)
 
+    def announce(self) -> None:
+        """Tell the carrier of what a caller has put into the outbox itself."""
+        self._on_traffic(self)
+
     # partners
 
     def partner(self, node: str) -> dict[str, Any]:
         return self._partners.get(node, {"status": "starting", "reason": "", "ready": False})
+
+    def check_key(self, node: str) -> None:
+        """Raises: FlameError, where a partner's key is not known to be its own."""
+
+    def _voucher(self, public: str) -> str:
+        """The site's word that a key is this node's; "" where nobody checks it."""
+        return ""
 
     def gone(self, node: str) -> bool:
         """True when nothing more can come from a node."""
@@ -285,16 +297,3 @@ class NodeHost(ReleaseBox):
 
     def _ignore(self, letter: Mapping[str, Any]) -> None:
         """A letter of a later version."""
-
-    def _secret(self) -> bytes:
-        """The node's X25519 secret for this analysis; announced to the hub when it is new."""
-        kept = self._state.get("secret")
-        if kept is not None:
-            return bytes.fromhex(kept)
-        from federated_analytics.flame.encryption import NodeKey
-
-        key = NodeKey.new()
-        with self._state.change():
-            self._state.put("secret", key.secret.hex())
-            self._state.post({"kind": "hello", "public": key.public.hex()})
-        return key.secret

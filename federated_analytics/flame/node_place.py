@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import secrets
 import time
 from collections.abc import Callable
@@ -9,7 +10,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from federated_analytics.flame.epsilon_ledger import EpsilonLedger
 from federated_analytics.flame.hub_objects import HubObjects
 from federated_analytics.flame.intermediate import IntermediateData
 from federated_analytics.flame.local_storage import LocalStorage
@@ -19,9 +19,11 @@ from federated_analytics.flame.node_server import NodeServer
 from federated_analytics.flame.release_calls import OwnSite
 from federated_analytics.flame.router import GONE
 from federated_analytics.flame.worker_process import (
+    GUARD_GONE,
     AdoptedWorker,
     Limits,
     Order,
+    Outcome,
     Trace,
     WorkerProcess,
 )
@@ -57,12 +59,13 @@ class LocalNode:
         local: LocalStorage,
         *,
         sources: Sources | None = None,
-        charge: Callable[[float], None] | None = None,
+        charge: Callable[[float], None] = lambda epsilon: None,
         own_site: OwnSite | None = None,
         wrap: Callable[[NodeCalls], Any] = lambda calls: calls,
     ) -> None:
         self.host = host
         self._place = place
+        self._local = local
         self._token = _token(host)
         data = IntermediateData(host, hub, local)
         calls = NodeCalls(
@@ -71,11 +74,14 @@ class LocalNode:
             local,
             submit=lambda stream: hub.put(stream, []),
             sources=sources,
-            charge=charge or EpsilonLedger(host).charge,
+            charge=charge,
             own_site=own_site,
         )
         place.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._server = NodeServer(wrap(calls), place.folder / "s", self._token)
+        self._leash = (place.folder / "leash").open("w")
+        # Shared: a guard that tries it for an instant is waited for.
+        fcntl.flock(self._leash, fcntl.LOCK_SH)
         self._worker: WorkerProcess | AdoptedWorker | None = None
         self._must_end_at: float | None = None
 
@@ -85,7 +91,10 @@ class LocalNode:
         return self._worker is None and self.host.status in GONE
 
     def start(self, script: Path, limits: Limits, **options: Any) -> None:
-        """Start the worker; `options` are fields of its `Order`."""
+        """Start the worker; `options` are fields of its `Order`.
+
+        With `tied=False` it goes on while the service restarts; see `adopt`.
+        """
         directory = self._place.folder / "work"
         directory.mkdir(mode=0o700, exist_ok=True)
         order = Order(
@@ -96,18 +105,27 @@ class LocalNode:
             token=self._token,
             parameters=self.host.settings.parameters,
             limits=limits,
+            leash="" if options.get("tied", True) else self._leash.name,
             **options,
         )
         self._worker = WorkerProcess(order, self._place.log)
         with self.host.locked(), self.host.state.change():
             self.host.state.put("worker", asdict(self._worker.trace))
+        self._worker.begin()
 
     def adopt(self) -> bool:
-        """Take over the worker that this node had before its service restarted, if it had one."""
+        """Take over the worker that this node had before its service restarted; whether it had.
+
+        One that is not there any more has finished or failed, as its outcome says; a node that
+        has none, and no final state, has failed.
+        """
         with self.host.locked():
             known = self.host.state.get("worker")
         if known is not None:
             self._worker = AdoptedWorker(Trace(**known))
+            self.look()
+        else:
+            self.host.set_status("failed", "the site's service restarted before the script began")
         return known is not None
 
     def look(self) -> None:
@@ -116,17 +134,22 @@ class LocalNode:
             return
         outcome = self._worker.poll()
         if outcome is not None:
-            self._worker.close()
-            self._worker = None
             if outcome.code == 0:
                 self.host.set_status("finished")
-            self.host.set_status("failed", outcome.reason or "the worker ended early")
+            self.host.set_status("failed", self._why(outcome))
+            self._worker.close()
+            self._worker = None
         elif self.host.stop_reason:
             self.end("stopped", self.host.stop_reason)
         elif self._grace_is_over():
             by = self.host.ended_by
             ended = by and by != self.host.settings.node
             self.end("finished", f"the analysis was ended by {by}" if ended else "")
+
+    def _why(self, outcome: Outcome) -> str:
+        if outcome.reason == GUARD_GONE and isinstance(self._worker, AdoptedWorker):
+            return "its worker was gone when the site's service came back; run it again"
+        return outcome.reason or "the worker ended early"
 
     def _grace_is_over(self) -> bool:
         if not self.host.ended_by and self.host.status not in GONE:
@@ -144,16 +167,18 @@ class LocalNode:
             self._worker = None
 
     def close(self) -> None:
-        """End everything of this node."""
+        """End everything of this node, and remove what its script has saved without a tag."""
         if self._worker is not None:
             self._worker.kill()
             self._worker = None
         self.leave()
+        self._local.drop_untagged(self.host.settings.analysis)
 
     def leave(self) -> None:
         """Stop serving; a worker that is not tied goes on and waits for the service's return."""
         self._server.close()
         self.host.close()
+        self._leash.close()
 
 
 def _token(host: NodeHost) -> str:

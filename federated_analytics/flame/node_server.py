@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
+from federated_analytics import unix_sockets
 from federated_analytics.errors import FederatedAnalyticsError
 from federated_analytics.flame.errors import FlameError, to_record
 from federated_analytics.flame.socket_protocol import Channel, ChannelStream
@@ -79,11 +80,7 @@ class NodeServer:
             return socket.create_server(("127.0.0.1", 0))
         self._path.unlink(missing_ok=True)
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        before = os.umask(0o177)
-        try:
-            listener.bind(str(self._path))
-        finally:
-            os.umask(before)
+        unix_sockets.bind(listener, self._path, 0o600)
         listener.listen(64)
         return listener
 
@@ -110,7 +107,7 @@ class NodeServer:
                 return
             while True:
                 self._one(channel, str(greeting.get("client", "")))
-        except (EOFError, OSError, ValueError, KeyError, sqlite3.Error):
+        except (EOFError, OSError, ValueError, KeyError, FlameError, sqlite3.Error):
             log.debug("a worker's connection ended", exc_info=True)
         finally:
             with self._lock:

@@ -28,7 +28,7 @@ def replay(run: Path, node: str, script: Path | None = None) -> tuple[str, str]:
     server = NodeServer(recorded, place / "s", token)
     order = Order(
         node=node,
-        script=script or run / "recording" / f"{node}.py",
+        script=(script or run / "recording" / f"{node}.py").absolute(),
         directory=place / "work",
         address=server.address,
         token=token,
@@ -39,6 +39,7 @@ def replay(run: Path, node: str, script: Path | None = None) -> tuple[str, str]:
     )
     log = place / "log"
     worker = WorkerProcess(order, log)
+    worker.begin()
     try:
         outcome = worker.poll()
         while outcome is None:

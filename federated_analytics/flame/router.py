@@ -27,6 +27,7 @@ class NodeRecord:
     reason: str = ""
     ready: bool = False
     public: str = ""
+    voucher: str = ""
     progress: int = 0
     last_log: str = ""
     outgoing: Outgoing = field(default_factory=Outgoing)
@@ -108,7 +109,7 @@ class Router:
         """A letter of a later version."""
 
     def _take_hello(self, record: NodeRecord, letter: Mapping[str, Any]) -> None:
-        record.public = str(letter["public"])
+        record.public, record.voucher = str(letter["public"]), str(letter.get("voucher", ""))
         self._tell_others(record.id, self._partner(record))
         for other in self.nodes.values():
             if other.id != record.id:
@@ -176,4 +177,5 @@ class Router:
             "reason": record.reason,
             "ready": record.ready,
             "public": record.public,
+            "voucher": record.voucher,
         }

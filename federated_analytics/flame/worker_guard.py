@@ -2,13 +2,15 @@
 
 Its order comes as one line of JSON on standard input. It ends the worker and everything that
 the worker started when the worker ends, at the time limit, at SIGTERM, and (with `tied`) when
-standard input closes, which it does when whoever gave the order dies. What happened is written
-to the order's `outcome` file: {"code", "reason"}.
+standard input closes, which it does when whoever gave the order dies. A worker that is not tied
+outlives its service for `reconnect_seconds`: the service holds a lock on the order's `leash`.
+What happened is written to the order's `outcome` file: {"code", "reason"}.
 """
 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import select
@@ -21,11 +23,15 @@ from typing import Any
 from federated_analytics.flame.confinement import adopt_orphans, leave_network
 
 _SWEEP_SECONDS = 10.0
+_LOOK_SECONDS = 1.0
 
 
 def guard() -> int:
     """Run one worker to its end; the worker's exit code, 1 when it was killed."""
-    order = json.loads(sys.stdin.buffer.readline())
+    line = sys.stdin.buffer.readline()
+    if not line:
+        return 1  # whoever would have given the order is gone
+    order = json.loads(line)
     adopt_orphans()
     if not order["network"] and not order["address"].startswith("127.0.0.1:"):
         leave_network()
@@ -64,18 +70,37 @@ def _watch(order: dict[str, Any], worker: int, woken: int) -> tuple[int | None, 
     limit = order["limits"].get("seconds")
     deadline = None if limit is None else time.monotonic() + limit
     watched = [woken, 0] if order["tied"] else [woken]
+    away_since: float | None = None
     while True:
         done, status = os.waitpid(worker, os.WNOHANG)
         if done:
             return _ending(status)
-        rest = None if deadline is None else deadline - time.monotonic()
+        now = time.monotonic()
+        rest = None if deadline is None else deadline - now
         if rest is not None and rest <= 0:
             return None, f"stopped at its limit of {limit:g} s"
+        if order["leash"]:
+            rest = _LOOK_SECONDS if rest is None else min(rest, _LOOK_SECONDS)
+            away_since = None if _held(order["leash"]) else away_since or now
+            if away_since is not None and now - away_since > order["reconnect_seconds"]:
+                return None, "stopped, as its site's service did not come back"
         ready, _, _ = select.select(watched, [], [], rest)
         if 0 in ready and not os.read(0, 4096):
             return None, "stopped, as the run that it belongs to has ended"
         if woken in ready and {signal.SIGTERM, signal.SIGINT} & set(os.read(woken, 4096)):
             return None, "stopped"
+
+
+def _held(leash: str) -> bool:
+    """Whether a process of the node's service is there, which holds a lock on this file."""
+    try:
+        with open(leash) as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
 
 
 def _ending(status: int) -> tuple[int | None, str]:

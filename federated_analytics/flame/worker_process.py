@@ -17,6 +17,7 @@ from typing import Any
 from federated_analytics.flame.sdk import ADDRESS_VARIABLE, NODE_VARIABLE
 
 _STARTER = Path(__file__).with_name("worker_main.py")
+GUARD_GONE = "the worker's guard ended early"
 _PYTHON = (sys.prefix, sys.base_prefix, str(Path(__file__).resolve().parents[2]))
 
 
@@ -52,6 +53,7 @@ class Order:
             Landlock is there to enforce it; None: all
         full_reasons: tell the hub the text of a script's exceptions, not only type and line
         tied: end it when the process that started it ends
+        leash: of a worker that is not tied, the file that its service locks while it is there
         reconnect_seconds: how long its node's service may be away
     """
 
@@ -66,6 +68,7 @@ class Order:
     readable: tuple[str, ...] | None = None
     full_reasons: bool = False
     tied: bool = True
+    leash: str = ""
     reconnect_seconds: float = 60.0
 
 
@@ -87,13 +90,16 @@ class Trace:
 
 
 class WorkerProcess:
-    """A guard and its worker.
+    """A guard, and from `begin` on its worker.
+
+    Its trace can be written down in between: there is no worker that nobody knows of.
 
     Args:
         log: receives what the script prints; stays at the node.
     """
 
     def __init__(self, order: Order, log: Path) -> None:
+        self._order = order
         self._outcome = order.directory.parent / "outcome.json"
         self._outcome.unlink(missing_ok=True)
         with log.open("ab") as out:
@@ -105,10 +111,13 @@ class WorkerProcess:
                 env={NODE_VARIABLE: order.node, ADDRESS_VARIABLE: order.address},
                 start_new_session=True,
             )
+
+    def begin(self) -> None:
+        """Let the worker start."""
         assert self._process.stdin is not None
-        self._process.stdin.write(_line(order, self._outcome))
+        self._process.stdin.write(_line(self._order, self._outcome))
         self._process.stdin.flush()
-        if not order.tied:
+        if not self._order.tied:
             self._process.stdin.close()
 
     @property
@@ -175,14 +184,15 @@ def _outcome(path: Path) -> Outcome:
     with contextlib.suppress(OSError, ValueError, KeyError):
         known = json.loads(path.read_text())
         return Outcome(known["code"], known["reason"])
-    return Outcome(None, "the worker's guard ended early")
+    return Outcome(None, GUARD_GONE)
 
 
 def _started(pid: int) -> str:
-    """When a process was started, in the kernel's words; "" when it is not there any more."""
+    """The boot and the tick at which a process was started; "" when it is not there any more."""
     with contextlib.suppress(OSError, IndexError):
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        return "" if fields[0] == "Z" else fields[19]
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return "" if fields[0] == "Z" else f"{boot} {fields[19]}"
     return ""
 
 

@@ -37,7 +37,7 @@ per_site = true
 [service]
 listen = "unix:site.sock"
 users = ["{user}"]
-
+{service}
 [[project]]
 name = "{project}"
 
@@ -56,6 +56,7 @@ class GuardedHospital:
 
     Args:
         policy: lines for `[policy]`.
+        service: further lines for `[service]`.
     """
 
     folder: Path
@@ -64,6 +65,7 @@ class GuardedHospital:
     policy: str
     analyst: str
     as_user: Sequence[str]
+    service: str = ""
     process: Process | None = field(default=None, init=False)
 
     @property
@@ -84,6 +86,7 @@ class GuardedHospital:
         text = _SITE.format(
             name=self.name,
             policy=self.policy,
+            service=self.service,
             user=os.getuid(),
             project=PROJECT,
             key=self.analyst,

@@ -29,8 +29,14 @@ def _status(letter: Letter) -> Letter:
 
 def _hello(letter: Letter) -> Letter:
     public = str(letter.get("public"))
-    fits = len(public) == 64 and all(c in "0123456789abcdef" for c in public)
-    return {"kind": "hello", "public": public} if fits else WITHHELD
+    voucher = str(letter.get("voucher", ""))
+    if not _is_hex(public, 64) or (not _is_hex(voucher, 128) and voucher):
+        return WITHHELD
+    return {"kind": "hello", "public": public, "voucher": voucher}
+
+
+def _is_hex(text: str, length: int) -> bool:
+    return len(text) == length and all(c in "0123456789abcdef" for c in text)
 
 
 def _acknowledge(letter: Letter) -> Letter:

@@ -83,6 +83,8 @@ def serve(config: ConfigFile) -> None:
     scripts, fragments = _scripts(loaded), _fragments(loaded)
     kinds = {"flame": scripts, "fedmed": fragments}
     guarded = GuardedSite.open(loaded, {k: handler for k, handler in kinds.items() if handler})
+    if scripts:
+        scripts.resume(guarded)
     token = str(loaded.path(table.token_file)) if table.token_file else ""
     address = Address.parse(loaded.address, token)
     print(f"{loaded.site.name}: public key {guarded.state.key.public.text}", flush=True)
@@ -118,8 +120,11 @@ def _scripts(config: SiteConfig) -> ScriptsAtSite | None:
     if find_spec("httpx") is None:
         return None
     from federated_analytics.flame.at_site import ScriptsAtSite
+    from federated_analytics.flame.storage_end import StorageEnd
 
     sources = config.service.data_sources
+    projects = {project.name: project.until for project in config.project}
+    StorageEnd(config.state / "flame" / "storage", projects, config.service.storage_days).hourly()
     return ScriptsAtSite(config.state / "flame", config.path(sources) if sources else None)
 
 

@@ -11,6 +11,7 @@ import stat
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from federated_analytics import unix_sockets
 from federated_analytics.errors import ConfigError
 from federated_analytics.site_service.address import HOST, Address
 
@@ -70,11 +71,7 @@ def listening(address: Address, group: str = "") -> Iterator[socket.socket]:
 
 def _bind(opened: socket.socket, path: Path, group: str) -> None:
     _remove_stale(path)
-    before = os.umask(0o777 & ~SOCKET_MODE)  # no moment in which anybody else could connect
-    try:
-        opened.bind(str(path))
-    finally:
-        os.umask(before)
+    unix_sockets.bind(opened, path, SOCKET_MODE)
     if group:
         try:
             os.chown(path, -1, int(group) if group.isdecimal() else grp.getgrnam(group).gr_gid)

@@ -20,7 +20,8 @@ from tests.sites import load
 STUDIES = int(os.environ.get("FEDERATED_ANALYTICS_ATTACKS", "100"))
 LEVELS = {"a": ["x", "y", "z"], "b": ["u", "v", "w"], "c": ["p", "q"]}
 FLAT = HEAD.format(table="t")
-BATCHES = 4
+BATCHES = max(4, STUDIES // 250)
+"""Tables: each of another skew, with its share of the studies."""
 
 
 @pytest.fixture(scope="module")

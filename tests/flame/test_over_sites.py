@@ -93,8 +93,10 @@ class Federation:
         self.handlers.append(handler)
         self.sites[name] = GuardedSite.open(SiteConfig.load(file), {"flame": handler})
 
-    def order(self, script: str, limit: float = 60.0, **parameters: object) -> ScriptOrder:
-        return ScriptOrder("sum.py", script, NODES, {"value": 2, **parameters}, limit)
+    def order(
+        self, script: str, limit: float = 60.0, epsilon: float = 0.0, **parameters: object
+    ) -> ScriptOrder:
+        return ScriptOrder("sum.py", script, NODES, {"value": 2, **parameters}, limit, epsilon)
 
     def run(
         self, order: ScriptOrder, *, approve: bool = True, seconds: float = 30.0, run: str = ""
