@@ -17,7 +17,7 @@ from federated_analytics.flame.errors import (
 from federated_analytics.flame.intermediate import IntermediateData
 from federated_analytics.flame.local_storage import LocalStorage
 from federated_analytics.flame.node_host import NodeHost
-from federated_analytics.flame.release_calls import OwnSite, ReleaseCalls
+from federated_analytics.flame.release_calls import RELEASES_ONCE, OwnSite, ReleaseCalls
 from federated_analytics.flame.router import GONE
 
 Answer = tuple[Any, BinaryIO | None]
@@ -284,9 +284,7 @@ class NodeCalls(ReleaseCalls):
 
 
 MAX_LOG_TEXT = 100_000
-_ONCE = frozenset({"save_local", "save_global", "save_sealed", "submit", "charge"}) | frozenset(
-    {"omop", "send_release", "await_releases"}
-)
+_ONCE = RELEASES_ONCE | {"save_local", "save_global", "save_sealed", "submit", "charge"}
 _AT_ONCE = frozenset({"delete", "clear", "log"})
 """Done and answered in one transaction: a service that is killed has done both or neither."""
 

@@ -129,3 +129,5 @@ class ReleaseCalls:
 
 
 _REFUSAL: Sequence[str] = ("code", "where", "message", "remedy")
+RELEASES_ONCE = frozenset({"omop", "send_release", "await_releases"})
+"""Calls that, done before a restart, are answered as they were then."""

@@ -27,10 +27,12 @@ from federated_analytics.flame.errors import InvalidArgument
 from federated_analytics.flame.star_data import (
     DataType,
     NodeMissing,
+    await_result,
     check_data_type,
     data_of,
     released_parts,
     send_release,
+    send_result,
 )
 
 if TYPE_CHECKING:
@@ -168,11 +170,11 @@ class StarModel:
             if self._data_type == "omop":
                 send_release(self.flame, middle, part)
             else:
-                self._send(middle, part, ANALYZED)
+                send_result(self.flame, self._data_type, middle, ANALYZED, part)
             if self._simple:
                 analyzer.finished = True
                 continue
-            answer = self.flame.await_intermediate_data(middle, AGGREGATED)[middle[0]]
+            answer = await_result(self.flame, self._data_type, middle[0], AGGREGATED)
             if answer is None:  # the aggregator has ended the analysis
                 analyzer.finished = True
             else:
@@ -184,7 +186,7 @@ class StarModel:
             parts = self._parts(analyzers)
             result, aggregator.finished = aggregator.aggregate(parts, self._simple)
             if not aggregator.finished:
-                self._send(analyzers, result, AGGREGATED)
+                send_result(self.flame, self._data_type, analyzers, AGGREGATED, result)
         self._submit(aggregator.latest_result)
         self.flame.analysis_finished()
 
@@ -203,10 +205,6 @@ class StarModel:
             if not ready[node]:
                 raise NodeMissing(f"Node {node!r} did not come.", where=node)
         return nodes
-
-    def _send(self, receivers: list[str], result: Any, category: str) -> None:
-        # In a dictionary, as None is also what an analysis may return.
-        self.flame.send_intermediate_data(receivers, {"result": result}, category)
 
     def _submit(self, result: Any) -> None:
         if not self._multiple_results:

@@ -65,3 +65,28 @@ def released_parts(flame: FlameCoreSDK, nodes: Sequence[str]) -> list[SiteReleas
             raise NodeMissing(f"Node {node!r} ended before it sent its part.", where=node)
         parts.append(held[-1])
     return parts
+
+
+def send_result(
+    flame: FlameCoreSDK, data_type: DataType, receivers: list[str], category: str, result: Any
+) -> None:
+    """Send a part to the aggregator, or a round's result to the analyzers.
+
+    Of "omop" as a message, of JSON values: those reach a site that lets no object be asked for.
+    """
+    held = {"result": result}  # in a dictionary, as None is also what an analysis may return
+    if data_type == "omop":
+        flame.send_message(receivers, category, held)
+    else:
+        flame.send_intermediate_data(receivers, held, category)
+
+
+def await_result(
+    flame: FlameCoreSDK, data_type: DataType, sender: str, category: str
+) -> dict[str, Any] | None:
+    """A round's result in its dictionary; None where the aggregator has ended the analysis."""
+    if data_type != "omop":
+        answer: dict[str, Any] | None = flame.await_intermediate_data([sender], category)[sender]
+        return answer
+    messages = flame.await_messages([sender], category)[sender]
+    return messages[-1].body if messages else None

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
 
+from federated_analytics.errors import ConfigError
 from federated_analytics.flame.testbed import FlameTestBed, OmopNode, TestRun
 from federated_analytics.privacy.policy import Policy
 from federated_analytics.site_state import SiteState
@@ -94,12 +96,18 @@ else:
 """
 
 
-def test_the_same_line_at_every_node_gives_the_federated_study_s_result(
-    url: str, tmp_path: Path
-) -> None:
-    ended = run(url, tmp_path, TOGETHER)
+@pytest.fixture(scope="module")
+def together(url: str, tmp_path_factory: pytest.TempPathFactory) -> TestRun:
+    """One run in which every node calls `flame.aggregate.summary`."""
+    ended = run(url, tmp_path_factory.mktemp("together"), TOGETHER, record=True)
     assert ended.succeeded, (ended.result, ended.printed)
-    found = numbers(json.loads(ended.texts[0]))
+    return ended
+
+
+def test_the_same_line_at_every_node_gives_the_federated_study_s_result(
+    url: str, together: TestRun
+) -> None:
+    found = numbers(json.loads(together.texts[0]))
     study = ask(STUDY, sites(url, NODES[:2], Policy()), min_sites=2)
     assert found == numbers(study.to_pandas().to_dict("records"))
     pooled = pd.concat([rows_of(0), rows_of(1)])["x"]
@@ -108,9 +116,8 @@ def test_the_same_line_at_every_node_gives_the_federated_study_s_result(
     assert values["sd"] == pytest.approx(pooled.std(), rel=1e-12)
 
 
-def test_a_script_reads_its_own_site_s_release_and_no_more(url: str, tmp_path: Path) -> None:
-    ended = run(url, tmp_path, TOGETHER)
-    own = json.loads(ended.printed["north"].partition("own:")[2])
+def test_a_script_reads_its_own_site_s_release_and_no_more(together: TestRun) -> None:
+    own = json.loads(together.printed["north"].partition("own:")[2])
     assert {row["cdm_name"] for row in own} == {"north"}
     mean = next(
         row["estimate_value"]
@@ -247,7 +254,6 @@ def test_a_refusal_of_the_policy_reaches_the_script_and_the_result(
     url: str, tmp_path: Path
 ) -> None:
     """R5: a population that differs from an answered one by one person."""
-    assert run(url, tmp_path / "1", TOGETHER).succeeded
     script = """
 if flame.get_role() == "default":
     flame.omop.summary(**keys)
@@ -262,7 +268,7 @@ else:
     flame.submit_final_result(json.dumps([vars(row) for row in result.rows]))
     flame.analysis_finished()
 """
-    ended = run(url, tmp_path / "2", script)
+    ended = run(url, tmp_path, script)
     for node in NODES[:2]:
         assert "refused: RefusedBySite overlapping_population |" in ended.printed[node]
         assert "Ask for the same population" in ended.printed[node]
@@ -376,3 +382,21 @@ def test_the_document_s_script_and_site_run(database: str, tmp_path: Path) -> No
     assert ended.succeeded, (ended.result, ended.printed)
     means = json.loads(ended.texts[0])
     assert 40 < float(means["age"]) < 90
+
+
+def test_a_site_toml_that_cannot_be_used_is_said_before_anything_runs(tmp_path: Path) -> None:
+    data = {"n1": {"site.toml": '[site]\nname = "n1"\n[database]\nurl = "sqlite://"\n'}}
+    with pytest.raises(ConfigError, match="postgresql://"):
+        FlameTestBed(tmp_path, ("n1", "hub")).run("print('started')", data=data)
+    assert "started" not in "".join(p.read_text() for p in tmp_path.rglob("*.log"))
+
+
+def test_a_recorded_run_is_replayed_without_the_database(
+    together: TestRun, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from federated_analytics.flame.replay_run import replay
+
+    shutil.rmtree(together.out.parent / "data")
+    assert replay(together.out, "north") == ("finished", "")
+    assert together.printed["north"].partition("own:")[2] in capsys.readouterr().out
+    assert replay(together.out, "hub") == ("finished", "")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import base64
 import json
 import os
@@ -475,3 +476,33 @@ def test_a_release_of_another_site_is_not_taken(tmp_path: Path) -> None:
     found = host.await_releases(["hospital-a", "hospital-b"], None, time.monotonic())
     assert found == {"hospital-a": ["4"], "hospital-b": []}
     host.close()
+
+
+ROUNDS = """
+from flame import StarAggregator, StarAnalyzer, StarModel
+keys = {"population": {"kind": "table", "table": "t"}, "features": ["x"]}
+keys["feature"] = {"x": {"range": [0, 500], "step": 1}}
+
+class Analyzer(StarAnalyzer):
+    def analysis_method(self, data, last):
+        return data.summary(**keys) if last is None else data.histogram(**keys)
+
+class Middle(StarAggregator):
+    def aggregation_method(self, releases):
+        if self.latest_result is None:
+            return {"mean": self.flame.aggregate.mean(releases, "x", **keys)}
+        rows = self.flame.aggregate.merge(releases, "histogram", **keys).rows
+        return {**self.latest_result, "bins": sum(r.estimate_name == "count" for r in rows)}
+
+    def has_converged(self, result, last):
+        return "bins" in result
+
+StarModel(Analyzer, Middle, data_type="omop", simple_analysis=False)
+"""
+
+
+def test_rounds_of_the_star_pattern_over_strict_sites(hospitals: Federation) -> None:
+    said = ast.literal_eval(result(hospitals.run(hospitals.order(ROUNDS))))
+    pooled = [x for held in hospitals.values.values() for x in held]
+    assert said["mean"] == pytest.approx(sum(pooled) / len(pooled), rel=1e-12)
+    assert said["bins"] > 1
