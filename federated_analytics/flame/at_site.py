@@ -108,6 +108,8 @@ class ScriptsAtSite:
             raise UnknownAnalysis("No such analysis runs at this site.")
         running.touched = time.monotonic()
         with running.lock:
+            if pump.stop:
+                running.node.end("stopped", pump.stop)
             running.host.exchange(pump.bundle, 1)
             if any(letter["kind"] == "message" for _, letter in pump.bundle["letters"]):
                 time.sleep(min(ANSWER_SECONDS, pump.wait_seconds))

@@ -30,9 +30,9 @@ class ScriptOrder:
             beside the ServerApp, every other at the site of that name
         parameters: of the script, JSON values
         limit: seconds after which a node that still runs has failed
+        epsilon: what local_dp may spend in one run; each site charges it as the run begins
         keys: the sites' public keys as the analyst knows them, so that what one site's node
             encrypts for another's cannot be read by what carries it
-        epsilon: what local_dp may spend in one run; each site charges it as the run begins
     """
 
     name: str
@@ -40,8 +40,8 @@ class ScriptOrder:
     nodes: Mapping[str, str]
     parameters: Mapping[str, Any] = field(default_factory=dict)
     limit: float = 3600.0
-    keys: Mapping[str, str] = field(default_factory=dict)
     epsilon: float = 0.0
+    keys: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not 0 < len(self.script.encode()) <= MAX_SCRIPT_BYTES:
@@ -60,12 +60,12 @@ class ScriptOrder:
                 )
         if not 0 < self.limit <= 30 * 86_400:
             raise WireError("The limit is 1 second to 30 days.", where="limit")
+        if not 0 <= self.epsilon <= 100:
+            raise WireError("Epsilon is 0 to 100.", where="epsilon")
         if not set(self.keys) <= set(self.nodes):
             raise WireError("A key is of a site that is no node.", where="keys")
         for key in self.keys.values():
             PublicKey(key)
-        if not 0 <= self.epsilon <= 100:
-            raise WireError("Epsilon is 0 to 100.", where="epsilon")
 
     @property
     def aggregator(self) -> str:
@@ -88,7 +88,7 @@ class ScriptOrder:
         """What `to_json` wrote; WireError for anything else."""
         try:
             plain = json.loads(text)
-            named = {"name", "script", "nodes", "parameters", "limit", "keys", "epsilon"}
+            named = {"name", "script", "nodes", "parameters", "limit", "epsilon", "keys"}
             if not isinstance(plain, dict) or set(plain) != named:
                 raise WireError("A script's order has other fields.")
             texts = (
@@ -113,11 +113,13 @@ class Pump:
         analysis: the run that the signed order began; whoever knows it is the hub
         bundle: see `letters`
         wait_seconds: how long the site may wait for something to send back
+        stop: why the node is to end now; the hub itself says so by a letter
     """
 
     analysis: str
     bundle: Mapping[str, Any]
     wait_seconds: float = 0.0
+    stop: str = ""
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), separators=(",", ":"), allow_nan=False)
@@ -130,7 +132,8 @@ class Pump:
             bundle = plain["bundle"]
             letters = [[int(n), dict(letter)] for n, letter in bundle["letters"]]
             checked = {"confirmed": int(bundle["confirmed"]), "letters": letters}
-            return cls(str(plain["analysis"]), checked, min(1.0, float(plain["wait_seconds"])))
+            seconds = min(1.0, float(plain["wait_seconds"]))
+            return cls(str(plain["analysis"]), checked, seconds, str(plain["stop"])[:200])
         except (ValueError, TypeError, KeyError, RecursionError) as error:
             raise WireError("The request holds no bundle.") from error
 
