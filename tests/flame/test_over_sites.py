@@ -107,7 +107,7 @@ class Federation:
         **parameters: object,
     ) -> ScriptOrder:
         given = {"value": 2, **parameters}
-        return ScriptOrder("sum.py", script, NODES, given, limit, keys or {}, epsilon)
+        return ScriptOrder("sum.py", script, NODES, given, limit, epsilon, keys or {})
 
     def run(
         self, order: ScriptOrder, *, approve: bool = True, seconds: float = 30.0, run: str = ""
