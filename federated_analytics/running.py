@@ -46,18 +46,7 @@ def run(
 
     if not isinstance(study, Study):
         study = Study.load(study)
-    if bool(sites) == bool(superlink):
-        raise ConfigError(
-            "A study needs either sites or a SuperLink.",
-            where="run",
-            remedy="Give --site URL for each database, or --superlink NAME.",
-        )
-    if options.get("secure") and not superlink:
-        raise ConfigError(
-            "Databases in this process have no keys of their own to mask their numbers with.",
-            where="run: secure",
-            remedy="Leave --secure out, or ask sites with a service through --superlink.",
-        )
+    _check_where(sites, superlink, secure=bool(options.get("secure")))
     if superlink:
         from federated_analytics.submit import submit
 
@@ -71,6 +60,21 @@ def run(
         )
     terms = Terms(min_sites, deadline_seconds)
     return run_study(study, _in_process(sites, policy, min_sites), terms, on_progress=on_progress)
+
+
+def _check_where(sites: Sequence[str], superlink: str | None, *, secure: bool) -> None:
+    if bool(sites) == bool(superlink):
+        raise ConfigError(
+            "A study needs either sites or a SuperLink.",
+            where="run",
+            remedy="Give --site URL for each database, or --superlink NAME.",
+        )
+    if secure and not superlink:
+        raise ConfigError(
+            "Databases in this process have no keys of their own to mask their numbers with.",
+            where="run: secure",
+            remedy="Leave --secure out, or ask sites with a service through --superlink.",
+        )
 
 
 def _in_process(sites: Sequence[str], policy: Policy | str | Path | None, min_sites: int) -> Any:

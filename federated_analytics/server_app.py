@@ -104,18 +104,25 @@ def _of_another_kind(
 
     decoded = wire.decode_request(request)
     deadline = float(whole(run_config, "deadline-seconds", 300, 1, 86_400))
-    if decoded.kind == "flame":
+    if decoded.kind == "flame" and signed is None:
+        import json
+
+        from federated_analytics.flame.stopping import stop_at_sites
+
+        text = json.dumps(stop_at_sites(courier, decoded.run, "stopped by the analyst"))
+    elif decoded.kind == "flame":
         from federated_analytics.flame.order import ScriptOrder
         from federated_analytics.flame.over_flower import run_script
+        from federated_analytics.flame.run_lines import one_line
 
         text = run_script(
             courier,
             ScriptOrder.from_json(decoded.study),
-            signed or request,
+            signed or b"",
             analysis=decoded.run,
             project=str(run_config.get("project", "")),
             deadline_seconds=deadline,
-            say=lambda line: print(line, flush=True),
+            say=lambda line: print(one_line(line), flush=True),
         ).to_json()
     elif decoded.kind == "fedmed":
         from federated_analytics.fedmed.over_flower import run

@@ -131,6 +131,13 @@ class ServiceTable(_Table):
         description="folder with the datasources.json of FHIR servers and S3 stores that approved "
         "scripts may read, each bound to projects; none where left out",
     )
+    storage_days: int = Field(
+        default=365,
+        ge=1,
+        le=36_525,
+        description="how long what scripts have saved here with a tag is kept; a project's ends "
+        "with the project",
+    )
     console_port: int = Field(
         default=0, ge=0, le=65_535, description="port of the web console on 127.0.0.1; 0 is none"
     )

@@ -3,28 +3,15 @@
 from __future__ import annotations
 
 import base64
-import re
-import shutil
-import subprocess
-import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import tomli_w
-
-from federated_analytics.connections import NoSuperLink, connection
-from federated_analytics.errors import (
-    FederatedAnalyticsError,
-    FederationError,
-    WireError,
-)
+from federated_analytics.app_run import STARTED, RunFailed, run_app
+from federated_analytics.connections import NoSuperLink
 from federated_analytics.federation import Event
-from federated_analytics.local.program import program
-from federated_analytics.payload import from_lines, is_payload
 from federated_analytics.progress import event_of
 
 if TYPE_CHECKING:
@@ -32,41 +19,7 @@ if TYPE_CHECKING:
     from federated_analytics.site_terms import Introduction
     from federated_analytics.study import Study
 
-_STARTED = re.compile(r"Successfully started run (\d+)")
-_ERROR = re.compile(r"error ([a-z_]+): (.*)")
-_ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
-APP_FILES = ("pyproject.toml", "README.md", "LICENSE")
-"""Beside the package and `studies`, what a Flower app is made of."""
-READ_AGAIN = 2
-"""How often a log is read again when its result does not add up."""
-
-
-class RunFailed(FederationError):
-    """A run that ended without a result."""
-
-    code = "run_failed"
-
-
-@dataclass
-class _Log:
-    """What the stream of a run has said so far."""
-
-    run_id: str = ""
-    payload: list[str] = field(default_factory=list)
-    said: list[str] = field(default_factory=list)
-    error: tuple[str, str] | None = None
-
-    def take(self, line: str, show: Callable[[str], None]) -> None:
-        line = _ANSI.sub("", line.rstrip("\n"))
-        if is_payload(line):
-            self.payload.append(line)
-            return
-        if found := _STARTED.search(line):
-            self.run_id = found[1]
-        if found := _ERROR.match(line.strip()):
-            self.error = (found[1], found[2])
-        self.said.append(line)
-        show(line)
+__all__ = ["NoSuperLink", "RunFailed", "ask_terms", "run_app", "signed_request", "submit"]
 
 
 def submit(
@@ -155,28 +108,6 @@ def ask_terms(
     return from_json(run_app(config, superlink, root_certificates, lambda line: None))
 
 
-def run_app(
-    config: Mapping[str, Any],
-    superlink: str,
-    root_certificates: str | Path | None,
-    show: Callable[[str], None],
-) -> str:
-    """Run the app with a run-config and bring back what its ServerApp returns.
-
-    Args:
-        show: given the other lines of the run's log.
-    Raises:
-        NoSuperLink, RunFailed: as of `submit`.
-    """
-    with _app() as app, connection(superlink, root_certificates) as (name, environment):
-        with tempfile.TemporaryDirectory() as folder:
-            file = Path(folder) / "run-config.toml"
-            file.write_text(tomli_w.dumps(config), encoding="utf-8")
-            command = ["run", str(app), name, "--run-config", str(file), "--stream"]
-            log = _stream(command, environment, show)
-        return _payload(log, name, app, environment)
-
-
 def _shown(
     superlink: str,
     on_progress: Callable[[Event], None] | None,
@@ -189,7 +120,7 @@ def _shown(
         event, elapsed = event_of(line), time.monotonic() - started
         if event is not None:
             event = replace(event, elapsed_seconds=elapsed)
-        if found := _STARTED.search(line):
+        if found := STARTED.search(line):
             message = f"run {found[1]} started on {superlink}"
             event = Event("start", 0, "", 0, 0, elapsed, message)
         if event is not None and on_progress is not None:
@@ -198,94 +129,3 @@ def _shown(
             on_line(line)
 
     return show
-
-
-def _stream(arguments: list[str], environment: dict[str, str], show: Callable[[str], None]) -> _Log:
-    """Run `flwr` and read what it prints; a Ctrl-C here also stops the run."""
-    log = _Log()
-    process = subprocess.Popen(
-        [program("flwr"), *arguments],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        errors="replace",
-        env=environment,
-    )
-    assert process.stdout is not None
-    try:
-        for line in process.stdout:
-            log.take(line, show)
-        process.wait()
-    except BaseException:
-        process.terminate()
-        process.wait()
-        if log.run_id:
-            name = arguments[2]
-            subprocess.run(
-                [program("flwr"), "stop", log.run_id, name],
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                env=environment,
-                check=False,
-            )
-        raise
-    return log
-
-
-def _payload(log: _Log, name: str, app: Path, environment: dict[str, str]) -> str:
-    """The result's text; the log is read again where lines of it are missing."""
-    for attempt in range(READ_AGAIN + 1):
-        try:
-            return from_lines(log.payload)
-        except WireError:
-            if log.error is not None:
-                code, text = log.error
-                failed = RunFailed(text)
-                failed.code = code
-                raise failed from None
-            if not log.run_id or attempt == READ_AGAIN:
-                break
-        again = _stream(["log", log.run_id, name, "--show"], environment, lambda line: None)
-        log = _Log(log.run_id, again.payload, [*log.said, *again.said], again.error)
-    raise _explained(log, name)
-
-
-def _explained(log: _Log, name: str) -> FederatedAnalyticsError:
-    text = "\n".join(log.said)
-    last = " ".join(line.strip(" │╭╰─╮╯") for line in log.said[-8:]).strip()
-    if not log.run_id:
-        return NoSuperLink(
-            f"The run was not started: {last[-400:]}",
-            where=name,
-            remedy="Is the SuperLink running? `flwr ls` with the same connection tells.",
-        )
-    if "Exit Code" in text or "raised an exception" in text:
-        message = "The ServerApp failed; its log above says why."
-    else:
-        message = "The run ended, or its SuperLink went away, before the result had come."
-    return RunFailed(
-        message,
-        where=f"run {log.run_id}",
-        remedy=f"`flwr log {log.run_id} {name}` shows its log; run the study again.",
-    )
-
-
-@contextmanager
-def _app() -> Iterator[Path]:
-    """A folder that `flwr run` takes: a copy of the package with what makes it an app.
-
-    A copy also of a checkout: Flower walks the whole folder, environments and data with it.
-    """
-    package = Path(__file__).parent
-    checkout = package.parent / "pyproject.toml"
-    with tempfile.TemporaryDirectory() as folder:
-        app = Path(folder) / "federated-analytics"
-        ignored = shutil.ignore_patterns("__pycache__", "app")
-        shutil.copytree(package, app / package.name, ignore=ignored)
-        if checkout.is_file():
-            shutil.copytree(checkout.with_name("studies"), app / "studies")
-            for name in APP_FILES:
-                shutil.copy(checkout.with_name(name), app / name)
-        else:
-            shutil.copytree(package / "app", app, dirs_exist_ok=True)
-        yield app

@@ -21,6 +21,7 @@ LAYERS = [
         "running",
         "local",
         "connections",
+        "app_run",
         "submit",
         "attested",
         "progress",

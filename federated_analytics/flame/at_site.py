@@ -21,6 +21,7 @@ from federated_analytics.errors import RequestRefused
 from federated_analytics.flame.node_keys import pinned_keys
 from federated_analytics.flame.order import Pump, ScriptOrder
 from federated_analytics.flame.script_approval import for_approval
+from federated_analytics.flame.site_budget import project_budget
 from federated_analytics.flame.site_script import BEGUN, Begun, SiteScript
 from federated_analytics.flame.worker_process import Limits
 
@@ -83,7 +84,11 @@ class ScriptsAtSite:
             )
         peers = {p.name: p.key for p in guarded.config.peer if p.name in order.nodes}
         pinned = pinned_keys(order.keys, peers)
-        guarded.state.approvals.admit(for_approval(order, asker, guarded), asker.request)
+        budget = project_budget(self._folder, asker.project, guarded.site.policy)
+        asked = for_approval(order, asker, guarded, budget.spent())
+        guarded.state.approvals.admit(asked, asker.request)
+        if order.epsilon:
+            budget.charge(order.epsilon, request.run)
         with self._lock:
             running = self._running.get(request.run)
             if running is None:
@@ -101,6 +106,8 @@ class ScriptsAtSite:
             raise UnknownAnalysis("No such analysis runs at this site.")
         running.touched = time.monotonic()
         with running.lock:
+            if pump.stop:
+                running.node.end("stopped", pump.stop)
             running.host.exchange(pump.bundle, 1)
             end = time.monotonic() + pump.wait_seconds
             while not running.host.has_outgoing() and time.monotonic() < end:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 from federated_analytics.flame.router import Event, NodeRecord
@@ -32,6 +32,24 @@ def shown(records: Mapping[str, NodeRecord]) -> Iterator[Callable[[Event], None]
         get_renderable=lambda: _table(records, time.monotonic() - started),
     ):
         yield lambda event: None
+
+
+class Display:
+    """`shown`, begun once it is known what runs."""
+
+    def __init__(self, stack: ExitStack) -> None:
+        self._stack = stack
+        self.show: Callable[[Event], None] = lambda event: None
+
+    def start(self, records: Mapping[str, NodeRecord]) -> None:
+        self.show = self._stack.enter_context(shown(records))
+
+
+@contextmanager
+def shown_later() -> Iterator[Display]:
+    """A display that begins with `start` and ends with the block."""
+    with ExitStack() as stack:
+        yield Display(stack)
 
 
 def _line(event: Event) -> None:

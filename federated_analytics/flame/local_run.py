@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import math
 import os
-import re
 import shutil
 import tempfile
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from federated_analytics.flame.blob_store import BlobStore
 from federated_analytics.flame.epsilon_ledger import EpsilonLedger
-from federated_analytics.flame.errors import FlameError, RunFailed
+from federated_analytics.flame.errors import FlameError
 from federated_analytics.flame.hub_objects import FolderHub
 from federated_analytics.flame.local_storage import LocalStorage
 from federated_analytics.flame.node_calls import NodeCalls
@@ -27,56 +25,11 @@ from federated_analytics.flame.post import Post
 from federated_analytics.flame.reasons import NEVER_CAME, at_limit
 from federated_analytics.flame.router import Event, NodeRecord, Router
 from federated_analytics.flame.run_folder import RunFolder
-from federated_analytics.flame.worker_process import Limits
+from federated_analytics.flame.run_options import RunOptions, RunResult
 
-_NODE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+__all__ = ["LocalRun", "RunOptions", "RunResult", "default_store"]
 _LOOK_SECONDS = 0.02
 _ORPHAN_SECONDS = 30.0
-
-
-@dataclass(frozen=True)
-class RunOptions:
-    """What runs where.
-
-    Fields:
-        script: the analysis; `scripts` may give single nodes another one
-        nodes: all of them, the aggregator among them
-        data: a folder with a folder of data for each node
-        store: the nodes' local storage, kept between runs
-        limit: seconds after which a node that still runs has failed
-        absent: nodes that never come (a test's), known to be absent after `absent_after` seconds
-        epsilon_budget: what local_dp may spend in this run; None: without a limit
-        record: keep every call, for `flame replay`
-    """
-
-    script: Path
-    nodes: Sequence[str]
-    aggregator: str
-    out: Path
-    data: Path | None = None
-    store: Path | None = None
-    project: str = "local"
-    parameters: Mapping[str, Any] = field(default_factory=dict)
-    limit: float | None = 3600.0
-    limits: Limits = field(default_factory=Limits)
-    scripts: Mapping[str, Path] = field(default_factory=dict)
-    absent: Sequence[str] = ()
-    absent_after: float = 0.0
-    network: bool = False
-    grace_seconds: float = 10.0
-    epsilon_budget: float | None = None
-    record: bool = False
-
-
-@dataclass(frozen=True)
-class RunResult:
-    """A run's end: its state, each node's, and whether the aggregator submitted and ended well."""
-
-    state: str
-    nodes: Mapping[str, Mapping[str, str]]
-    submissions: int
-    succeeded: bool
-    out: Path
 
 
 class LocalRun:
@@ -92,13 +45,11 @@ class LocalRun:
     def __init__(
         self, options: RunOptions, on_event: Callable[[Event], None] = lambda event: None
     ) -> None:
-        _check(options)
+        options.check()
         self._options = options
         self.on_event = on_event
         self._analysis = str(uuid.uuid4())
-        types = {n: "aggregator" if n == options.aggregator else "default" for n in options.nodes}
-        self.router = Router(types)
-        self._types = types
+        self.router = Router(options.types)
         self._post = Post(self.router)
         self._nodes: dict[str, LocalNode] = {}
         self._out = RunFolder(options.out)
@@ -149,8 +100,9 @@ class LocalRun:
 
     def _node(self, node: str, folder: Path) -> LocalNode:
         options = self._options
+        store = options.store or default_store()
         settings = NodeSettings(
-            node, self._types, self._analysis, options.project, options.parameters
+            node, options.types, self._analysis, options.project, options.parameters
         )
         host = NodeHost(settings, folder, durable=False, on_traffic=self._post.carry)
         self._post.add(host)
@@ -158,9 +110,12 @@ class LocalRun:
             host,
             Place(folder, self._out.log_of(node), options.grace_seconds),
             FolderHub(self._out.hub, node, self._analysis),
-            LocalStorage((options.store or default_store()) / node, options.project),
+            LocalStorage(store / node, options.project),
             sources=self._sources(host),
-            charge=EpsilonLedger(host, options.epsilon_budget).charge,
+            # Below a name that no node can have.
+            charge=EpsilonLedger(
+                store / ".ledger" / "epsilon.sqlite", options.project, options.epsilon_budget
+            ).charge,
             wrap=self._recorder(node),
         )
 
@@ -228,6 +183,8 @@ class LocalRun:
                 self._write_result(event)
             elif event.kind == "status":
                 self._write_status()
+            elif event.kind == "progress":
+                self._out.write_progress(event.node, event.content["value"])
             self.on_event(event)
 
     def _write_result(self, event: Event) -> None:
@@ -279,26 +236,3 @@ def _short_temporary() -> str | None:
     """/tmp where it can be used: a Unix socket's path has at most about 100 bytes."""
     place = tempfile.gettempdir()
     return "/tmp" if len(place) > 40 and os.access("/tmp", os.W_OK) else place
-
-
-def _check(options: RunOptions) -> None:
-    for script in (options.script, *options.scripts.values()):
-        if not script.is_file():
-            raise RunFailed(
-                "There is no such script.", where=str(script), remedy="Name a Python file."
-            )
-    for node in options.nodes:
-        if not _NODE_ID.fullmatch(node):
-            raise RunFailed(
-                f"{node!r} cannot be a node's id.",
-                where="--nodes",
-                remedy="Use letters, digits, hyphens, dots and underscores: node-a,node-b.",
-            )
-    if len(set(options.nodes)) != len(options.nodes):
-        raise RunFailed("A node is named twice.", where="--nodes", remedy="Name each once.")
-    if options.aggregator not in options.nodes:
-        raise RunFailed(
-            f"The aggregator {options.aggregator!r} is not among the nodes.",
-            where="--aggregator",
-            remedy="Name one of --nodes.",
-        )

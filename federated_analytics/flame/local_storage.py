@@ -17,6 +17,7 @@ from federated_analytics.flame.errors import InvalidArgument, InvalidTag, Unknow
 TagOption = Literal["all", "first", "last"]
 TAG = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 MAX_TAG = 32
+_INDEX = "saved.sqlite"
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS saved (
     number INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -38,13 +39,17 @@ class LocalStorage:
     """
 
     def __init__(self, folder: Path, project: str) -> None:
-        # The name is a digest, as a project's id may hold what a file name may not.
-        own = folder / hashlib.sha256(project.encode()).hexdigest()[:32]
+        own = _own(folder, project)
         self._project = project
         self._objects = BlobStore(own / "objects")
-        self._path = own / "saved.sqlite"
+        self._path = own / _INDEX
         with self._index() as index:
             index.executescript(_SCHEMA)
+
+    @staticmethod
+    def exists(folder: Path, project: str) -> bool:
+        """Whether a project has ever saved anything here."""
+        return _own(folder, project).is_dir()
 
     def save(self, source: BinaryIO, *, tag: str | None, analysis: str) -> str:
         """Keep a stream, and return its id.
@@ -75,7 +80,7 @@ class LocalStorage:
 
         Raises:
             InvalidTag: no tag can look like this.
-        InvalidArgument: there is no such option.
+            InvalidArgument: there is no such option.
             UnknownTag: `first` or `last` of a tag that was never used.
         """
         check_tag(tag)
@@ -123,6 +128,20 @@ class LocalStorage:
     def _index(self) -> Iterator[sqlite3.Connection]:
         with closing(sqlite3.connect(self._path, timeout=30)) as index, index:
             yield index
+
+
+def expire_folder(own: Path, before: float) -> int:
+    """As `LocalStorage.expire`, of one project's folder, whosever it is; how many objects."""
+    if not (own / _INDEX).is_file():
+        return 0
+    with closing(sqlite3.connect(own / _INDEX, timeout=30)) as index, index:
+        index.execute("DELETE FROM saved WHERE saved_at < ?", (before,))
+    return BlobStore(own / "objects").expire(before)
+
+
+def _own(folder: Path, project: str) -> Path:
+    """A project's folder: its name is a digest, as a project's may hold what a file's may not."""
+    return folder / hashlib.sha256(project.encode()).hexdigest()[:32]
 
 
 def check_tag(tag: str) -> None:

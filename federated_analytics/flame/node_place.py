@@ -10,7 +10,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from federated_analytics.flame.epsilon_ledger import EpsilonLedger
 from federated_analytics.flame.hub_objects import HubObjects
 from federated_analytics.flame.intermediate import IntermediateData
 from federated_analytics.flame.local_storage import LocalStorage
@@ -59,11 +58,12 @@ class LocalNode:
         local: LocalStorage,
         *,
         sources: Sources | None = None,
-        charge: Callable[[float], None] | None = None,
+        charge: Callable[[float], None] = lambda epsilon: None,
         wrap: Callable[[NodeCalls], Any] = lambda calls: calls,
     ) -> None:
         self.host = host
         self._place = place
+        self._local = local
         self._token = _token(host)
         data = IntermediateData(host, hub, local)
         calls = NodeCalls(
@@ -72,7 +72,7 @@ class LocalNode:
             local,
             submit=lambda stream: hub.put(stream, []),
             sources=sources,
-            charge=charge or EpsilonLedger(host).charge,
+            charge=charge,
         )
         place.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._server = NodeServer(wrap(calls), place.folder / "s", self._token)
@@ -164,11 +164,12 @@ class LocalNode:
             self._worker = None
 
     def close(self) -> None:
-        """End everything of this node."""
+        """End everything of this node, and remove what its script has saved without a tag."""
         if self._worker is not None:
             self._worker.kill()
             self._worker = None
         self.leave()
+        self._local.drop_untagged(self.host.settings.analysis)
 
     def leave(self) -> None:
         """Stop serving; a worker that is not tied goes on and waits for the service's return."""

@@ -107,7 +107,7 @@ class NodeServer:
                 return
             while True:
                 self._one(channel, str(greeting.get("client", "")))
-        except (EOFError, OSError, ValueError, KeyError, sqlite3.Error):
+        except (EOFError, OSError, ValueError, KeyError, FlameError, sqlite3.Error):
             log.debug("a worker's connection ended", exc_info=True)
         finally:
             with self._lock:

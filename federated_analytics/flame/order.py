@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import re
+import tokenize
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Self
@@ -28,6 +30,7 @@ class ScriptOrder:
             beside the ServerApp, every other at the site of that name
         parameters: of the script, JSON values
         limit: seconds after which a node that still runs has failed
+        epsilon: what local_dp may spend in one run; each site charges it as the run begins
         keys: the sites' public keys as the analyst knows them, so that what one site's node
             encrypts for another's cannot be read by what carries it
     """
@@ -37,11 +40,13 @@ class ScriptOrder:
     nodes: Mapping[str, str]
     parameters: Mapping[str, Any] = field(default_factory=dict)
     limit: float = 3600.0
+    epsilon: float = 0.0
     keys: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not 0 < len(self.script.encode()) <= MAX_SCRIPT_BYTES:
             raise WireError(f"A script has 1 to {MAX_SCRIPT_BYTES:,} bytes.", where="script")
+        _check_encoding(self.script)
         if not 1 <= len(self.nodes) <= MAX_NODES or list(self.nodes.values()).count(
             "aggregator"
         ) != (1):
@@ -55,6 +60,8 @@ class ScriptOrder:
                 )
         if not 0 < self.limit <= 30 * 86_400:
             raise WireError("The limit is 1 second to 30 days.", where="limit")
+        if not 0 <= self.epsilon <= 100:
+            raise WireError("Epsilon is 0 to 100.", where="epsilon")
         if not set(self.keys) <= set(self.nodes):
             raise WireError("A key is of a site that is no node.", where="keys")
         for key in self.keys.values():
@@ -81,7 +88,7 @@ class ScriptOrder:
         """What `to_json` wrote; WireError for anything else."""
         try:
             plain = json.loads(text)
-            named = {"name", "script", "nodes", "parameters", "limit", "keys"}
+            named = {"name", "script", "nodes", "parameters", "limit", "epsilon", "keys"}
             if not isinstance(plain, dict) or set(plain) != named:
                 raise WireError("A script's order has other fields.")
             texts = (
@@ -92,7 +99,8 @@ class ScriptOrder:
             )
             if not all(isinstance(t, str) for t in texts):
                 raise WireError("A script's order has fields of another type.")
-            return cls(**{**plain, "limit": float(plain["limit"])})
+            numbers = {name: float(plain[name]) for name in ("limit", "epsilon")}
+            return cls(**{**plain, **numbers})
         except (ValueError, TypeError, AttributeError, RecursionError, ConfigError) as error:
             raise WireError("The request holds no script's order.") from error
 
@@ -105,11 +113,13 @@ class Pump:
         analysis: the run that the signed order began; whoever knows it is the hub
         bundle: see `letters`
         wait_seconds: how long the site may wait for something to send back
+        stop: why the node is to end now; the hub itself says so by a letter
     """
 
     analysis: str
     bundle: Mapping[str, Any]
     wait_seconds: float = 0.0
+    stop: str = ""
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), separators=(",", ":"), allow_nan=False)
@@ -122,6 +132,24 @@ class Pump:
             bundle = plain["bundle"]
             letters = [[int(n), dict(letter)] for n, letter in bundle["letters"]]
             checked = {"confirmed": int(bundle["confirmed"]), "letters": letters}
-            return cls(str(plain["analysis"]), checked, min(1.0, float(plain["wait_seconds"])))
+            seconds = min(1.0, float(plain["wait_seconds"]))
+            return cls(str(plain["analysis"]), checked, seconds, str(plain["stop"])[:200])
         except (ValueError, TypeError, KeyError, RecursionError) as error:
             raise WireError("The request holds no bundle.") from error
+
+
+def _check_encoding(script: str) -> None:
+    """WireError where Python would read another text than a person who approves the script.
+
+    A declaration such as `# coding: utf-7` (PEP 263) turns comments into code.
+    """
+    try:
+        encoding, _ = tokenize.detect_encoding(io.BytesIO(script.encode()).readline)
+    except SyntaxError:
+        encoding = ""
+    if encoding not in ("utf-8", "utf-8-sig", "ascii"):
+        raise WireError(
+            "A script is read as UTF-8, whatever it declares.",
+            where="script",
+            remedy="Save it as UTF-8, and remove the `coding:` from its first lines.",
+        )

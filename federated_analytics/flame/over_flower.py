@@ -11,6 +11,7 @@ from pathlib import Path
 
 from federated_analytics.couriers import Courier
 from federated_analytics.flame.carried_objects import CarryingRouter, HubHere
+from federated_analytics.flame.epsilon_ledger import RunBudget
 from federated_analytics.flame.journal import Ended, Journal
 from federated_analytics.flame.local_storage import LocalStorage
 from federated_analytics.flame.node_host import NodeHost, NodeSettings
@@ -103,6 +104,7 @@ class _Federation:
             Place(folder, folder / "worker.log"),
             HubHere(self.router, node),
             LocalStorage(self.folder / "storage", self.project),
+            charge=RunBudget(self.order.epsilon).charge,
         )
         script = folder / "script" / "script.py"  # alone: all that the worker may read here
         script.parent.mkdir(exist_ok=True)

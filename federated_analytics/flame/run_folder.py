@@ -2,27 +2,43 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
+import time
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TextIO
+
+from federated_analytics.flame.errors import RunFailed
 
 STATUS = "status.json"
+PROGRESS = "progress.json"
 SUBMISSIONS = "submissions.jsonl"
 HUB_LOG = "hub_log.jsonl"
 STOP = "stop"
-_OWN = (STATUS, SUBMISSIONS, HUB_LOG, STOP, "results", "hub", "logs", "recording")
+LOCK = "run.lock"
+RUN = "run.json"
+"""Where a run on a federation goes on, for whoever stops it after the process that began it."""
+_OWN = (STATUS, PROGRESS, SUBMISSIONS, HUB_LOG, STOP, RUN, "results", "hub", "logs", "recording")
 _SUFFIX = {"bytes": "bin", "pickle": "pickle", "str": "txt"}
 
 
 class RunFolder:
-    """`--out`: a former run's files in it are replaced, nothing else is touched."""
+    """`--out`: a former run's files in it are replaced, nothing else is touched.
+
+    Raises:
+        RunFailed: another run goes on in the folder.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._states: dict[str, dict[str, str]] = {}
         self._submitted = 0
+        self._progress: dict[str, int] = {}
+        folder.mkdir(parents=True, exist_ok=True)
+        self._lock = _locked(folder)
         if (folder / STATUS).exists():
             for name in _OWN:
                 _remove(folder / name)
@@ -60,16 +76,52 @@ class RunFolder:
             line.update(text=name, file=name)
         self._append(SUBMISSIONS, line)
 
-    def write_status(self, state: str, nodes: dict[str, dict[str, str]]) -> None:
-        """{"state", "nodes": {ID: {"status", "reason"}}}"""
-        text = json.dumps({"state": state, "nodes": nodes}, indent=2, ensure_ascii=False)
-        path = self.folder / STATUS
-        path.with_suffix(".tmp").write_text(text + "\n")
-        os.replace(path.with_suffix(".tmp"), path)
+    def write_status(self, state: str, nodes: Mapping[str, Mapping[str, str]]) -> None:
+        """{"state", "nodes": {ID: {"status", "reason"}}}; the folder is free once it has ended."""
+        plain = {"state": state, "nodes": {id: dict(node) for id, node in nodes.items()}}
+        self._replace(STATUS, json.dumps(plain, indent=2, ensure_ascii=False))
+        if state != "running":
+            self._lock.close()
+
+    def write_progress(self, node: str, value: int) -> None:
+        """How far a node is, of 100."""
+        self._progress[node] = value
+        self._replace(PROGRESS, json.dumps(self._progress))
+
+    def write_place(self, place: Mapping[str, Any]) -> None:
+        """Where the run goes on; readable by the analyst alone."""
+        self._replace(RUN, json.dumps(dict(place)), 0o600)
+
+    def replace_log(self, entries: Iterable[Mapping[str, str]]) -> None:
+        """The whole log, once it has come back, instead of what was seen of it on the way."""
+        lines = [json.dumps(dict(entry), ensure_ascii=False) + "\n" for entry in entries]
+        self._replace(HUB_LOG, "".join(lines).rstrip("\n"))
+
+    def _replace(self, name: str, text: str, mode: int = 0o644) -> None:
+        path = (self.folder / name).with_suffix(".tmp")
+        path.touch(mode)
+        path.write_text(text + "\n" if text else "", encoding="utf-8")
+        os.replace(path, self.folder / name)
 
     def _append(self, name: str, line: dict[str, Any]) -> None:
         with (self.folder / name).open("a", encoding="utf-8") as file:
             file.write(json.dumps(line, ensure_ascii=False) + "\n")
+
+
+def _locked(folder: Path) -> TextIO:
+    """The folder's lock, held as long as the file is open; `flame status` holds it a moment."""
+    file = (folder / LOCK).open("w")
+    for _ in range(20):
+        with suppress(BlockingIOError):
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return file
+        time.sleep(0.02)
+    file.close()
+    raise RunFailed(
+        "Another run goes on in this folder.",
+        where=f"--out {folder}",
+        remedy="Name another folder, or end that run with `flame stop`.",
+    )
 
 
 def _remove(path: Path) -> None:

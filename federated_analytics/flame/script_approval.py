@@ -8,6 +8,7 @@ import time
 from typing import TYPE_CHECKING
 
 from federated_analytics.code_digest import code_digest
+from federated_analytics.flame.site_budget import cost_in_words
 from federated_analytics.privacy.asked import Asked
 
 if TYPE_CHECKING:
@@ -16,20 +17,26 @@ if TYPE_CHECKING:
     from federated_analytics.guarded_site import GuardedSite
 
 
-def for_approval(order: ScriptOrder, asker: Asker, guarded: GuardedSite) -> Asked:
-    """Its text, its parameters, and what it may send."""
+def for_approval(order: ScriptOrder, asker: Asker, guarded: GuardedSite, spent: float) -> Asked:
+    """Its text, its parameters, and what it may send.
+
+    Args:
+        spent: of the project's budget, epsilon.
+    """
     policy = guarded.site.policy
     others = ", ".join(n for n in order.nodes if n != guarded.site.name)
     parameters = json.dumps(dict(order.parameters), sort_keys=True, ensure_ascii=False)
     if policy.free_exchange:
         leaves = (
-            f"Whatever the script sends, up to {policy.exchange_bytes:,} bytes a run: messages, "
-            "objects, logs and progress. No rule looks at them. Every byte is in the audit."
+            f"Messages of its own: yes, up to {policy.exchange_bytes:,} bytes a run.\n"
+            "Messages, objects, logs and progress: no rule looks at them. Every byte that leaves "
+            "is in the audit."
         )
     else:
         leaves = (
-            "Releases that the policy's rules have made (flame.omop), and where the script stands. "
-            "Its own messages, objects, logs and results stay here."
+            "Messages of its own: no.\n"
+            "Releases that the policy's rules have made (flame.omop), and where the script stands; "
+            "its own messages, objects, logs and results stay here."
         )
     return Asked(
         study_name=order.name,
@@ -41,7 +48,7 @@ def for_approval(order: ScriptOrder, asker: Asker, guarded: GuardedSite) -> Aske
         f"It is ended after {order.limit:g} s.\n\n{order.script}",
         sql="",
         leaves=leaves,
-        cost="Nothing is charged for free messages; local_dp and flame.omop charge as they run.",
+        cost=cost_in_words(order, policy, spent),
         # Of her code and of the site's own: what runs is both.
         code_digest=hashlib.sha256(f"{asker.code}/{code_digest()}".encode()).hexdigest(),
         asked_at=time.time(),

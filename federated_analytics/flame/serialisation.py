@@ -8,7 +8,6 @@ at most 1 MiB, closed by a chunk of length 0: neither side holds a part a second
 
 from __future__ import annotations
 
-import io
 import json
 import struct
 import sys
@@ -17,15 +16,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, BinaryIO, cast
 
-from federated_analytics.errors import MissingExtra
 from federated_analytics.flame.chunks import (
     CHUNK,
-    ChunkReader,
     ChunkWriter,
     DamagedObject,
     exactly,
 )
 from federated_analytics.flame.errors import FlameError
+from federated_analytics.flame.value_parts import arrow, read_part, value_of
 
 MAGIC = b"FLAME1\n"
 LONG_TEXT = 1 << 16
@@ -106,7 +104,7 @@ def load(source: BinaryIO) -> Any:
         kinds = head["parts"]
         if len(kinds) > _PARTS_LIMIT:
             raise DamagedObject("The saved value claims an impossible number of parts.")
-        return _value(head["value"], [_read_part(kind, source) for kind in kinds])
+        return value_of(head["value"], [read_part(kind, source) for kind in kinds])
     except DamagedObject:
         raise
     except _UNREADABLE as fault:
@@ -189,10 +187,10 @@ def _array(numpy: Any, value: Any, where: str, parts: list[_Part]) -> Any:
 
 
 def _frame_writer(frame: Any, where: str) -> Callable[[BinaryIO], None]:
-    arrow = _arrow()
+    pyarrow = arrow()
     try:
-        table = arrow.Table.from_pandas(frame)
-    except (arrow.ArrowException, ValueError, TypeError) as fault:
+        table = pyarrow.Table.from_pandas(frame)
+    except (pyarrow.ArrowException, ValueError, TypeError) as fault:
         raise UnsendableValue(
             "The frame has a column of mixed types or of objects, or a repeated name.",
             where=where,
@@ -200,10 +198,10 @@ def _frame_writer(frame: Any, where: str) -> Callable[[BinaryIO], None]:
         ) from fault
 
     def write(out: BinaryIO) -> None:
-        with arrow.ipc.new_stream(out, table.schema) as stream:
+        with pyarrow.ipc.new_stream(out, table.schema) as stream:
             stream.write_table(table, max_chunksize=1 << 16)
             if not len(frame):  # a table without rows writes no batch, and loses its categories
-                stream.write_batch(arrow.RecordBatch.from_pandas(frame, schema=table.schema))
+                stream.write_batch(pyarrow.RecordBatch.from_pandas(frame, schema=table.schema))
 
     return write
 
@@ -222,81 +220,3 @@ def _name(value: Any) -> str:
     kind = type(value)
     module = "" if kind.__module__ in ("builtins", "__main__") else f"{kind.__module__}."
     return f"{module}{kind.__qualname__}"
-
-
-def _value(tree: Any, parts: list[Any]) -> Any:
-    if isinstance(tree, list):
-        return [_value(each, parts) for each in tree]
-    if not isinstance(tree, dict):
-        return tree
-    if len(tree) == 1:
-        ((key, inner),) = tree.items()
-        if key.startswith("$"):
-            return _BUILDERS[key](inner, parts)
-    return {key: _value(each, parts) for key, each in tree.items()}
-
-
-def _series(inner: Any, parts: list[Any]) -> Any:
-    name, reference = inner
-    return _value(reference, parts)["values"].rename(_value(name, parts))
-
-
-def _scalar(inner: Any, parts: list[Any]) -> Any:
-    import numpy
-
-    return numpy.dtype(inner[0]).type(inner[1])
-
-
-_BUILDERS: dict[str, Callable[[Any, list[Any]], Any]] = {
-    "$part": lambda inner, parts: parts[inner],
-    "$tuple": lambda inner, parts: tuple(_value(each, parts) for each in inner),
-    "$set": lambda inner, parts: {_value(each, parts) for each in inner},
-    "$frozenset": lambda inner, parts: frozenset(_value(each, parts) for each in inner),
-    "$map": lambda inner, parts: {_value(k, parts): _value(v, parts) for k, v in inner},
-    "$scalar": _scalar,
-    "$series": _series,
-}
-
-
-def _read_array(source: BinaryIO) -> Any:
-    import numpy
-
-    return numpy.lib.format.read_array(source, allow_pickle=False)
-
-
-def _read_frame(source: BinaryIO) -> Any:
-    arrow = _arrow()
-    try:
-        with arrow.ipc.open_stream(source) as stream:
-            table = stream.read_all()
-        table.validate(full=True)
-        return table.to_pandas()
-    except (arrow.ArrowException, OSError) as fault:
-        if isinstance(fault, ConnectionError):
-            raise
-        raise DamagedObject("The bytes are not a saved frame.") from fault
-
-
-_READERS: dict[str, Callable[[BinaryIO], Any]] = {
-    "bytes": lambda source: source.read(),
-    "text": lambda source: source.read().decode("utf-8", "surrogatepass"),
-    "array": _read_array,
-    "scalar": lambda source: _read_array(source)[()],
-    "frame": _read_frame,
-}
-
-
-def _read_part(kind: str, source: BinaryIO) -> Any:
-    chunks = ChunkReader(source)
-    value = _READERS[kind](io.BufferedReader(chunks, CHUNK))
-    chunks.finish()
-    return value
-
-
-def _arrow() -> Any:
-    try:
-        import pyarrow
-        import pyarrow.ipc
-    except ImportError:
-        raise MissingExtra("pyarrow", "flame", "Sending a pandas frame") from None
-    return pyarrow

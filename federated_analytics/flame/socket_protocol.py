@@ -13,7 +13,7 @@ import socket
 import struct
 from typing import Any, BinaryIO, cast
 
-from federated_analytics.flame.errors import FlameError
+from federated_analytics.flame.errors import FlameError, from_record, to_record
 
 CHUNK_BYTES = 1 << 20
 _HEAD = struct.Struct(">BI")
@@ -42,7 +42,10 @@ class Channel:
         try:
             while chunk := stream.read(CHUNK_BYTES):
                 self._frame(_CHUNK, chunk)
-        except (OSError, FlameError):
+        except FlameError as error:  # damaged where it was kept: the other side is told
+            self._frame(_BROKEN, json.dumps(to_record(error)).encode())
+            raise
+        except OSError:
             self._frame(_BROKEN, b"")
             raise
         self._frame(_END, b"")
@@ -68,6 +71,8 @@ class Channel:
         kind, length = self._head()
         if kind == _END:
             return b""
+        if kind == _BROKEN and 0 < length <= CHUNK_BYTES:
+            raise from_record(json.loads(self._exactly(length)))
         if kind == _BROKEN:
             raise ProtocolError("The sender could not read its object to the end.")
         if kind != _CHUNK or length > CHUNK_BYTES:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import combinations
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from federated_analytics.privacy.count_blocks import Block
 from federated_analytics.privacy.count_relations import Relations
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
     Columns = NDArray[np.int64]
     Numbers = NDArray[np.float64]
+    Marks = NDArray[np.uint64]
+    Number = TypeVar("Number", np.float64, np.uint64)
 
 MOST_RUNS = 40
 """Runs of atoms are looked at in dimensions of up to so many; all atoms always are."""
@@ -29,11 +31,14 @@ def few_persons(
     twice, and the differences of two counts one of which is part of the other. Sets that are a
     count themselves are left out.
     """
+    import numpy as np
+
+    kept = np.ones(len(cells), dtype=bool)
+    kept[relations.doubtful] = False
     counted = {columns.tobytes() for arrays in relations.sums for columns in arrays}
-    empty = set(relations.doubtful.tolist())
     found: dict[bytes, Columns] = {}
     for columns in _candidates(relations, cells, persons, width):
-        left = columns if not empty else _without(columns, empty)
+        left = columns[kept[columns]]
         key = left.tobytes()
         if key not in counted:
             found.setdefault(key, left)
@@ -43,30 +48,59 @@ def few_persons(
 def _candidates(
     relations: Relations, cells: Numbers, persons: Sequence[int], width: int
 ) -> Iterator[Columns]:
+    marks = _marks(relations, len(cells))
     for block in relations.blocks:
         table = cells[block.columns]
         for number in range(1, len(block.names) + 1):
             for axes in combinations(range(len(block.names)), number):
-                yield from _margins(block, table, axes, width)
+                yield from _margins(block, table, marks[block.columns], axes, width)
     yield from _differences(relations, persons, width)
 
 
-def _margins(block: Block, table: Numbers, axes: tuple[int, ...], width: int) -> Iterator[Columns]:
+def _marks(relations: Relations, size: int) -> Marks:
+    """Two random numbers of 64 bits a column, 0 where it is empty: their sum tells a set.
+
+    Of a table with few persons most runs differ by empty cells alone. Shape: column × 2.
+    """
+    import numpy as np
+
+    rng = np.random.default_rng(0)
+    marks = rng.integers(1, np.iinfo(np.uint64).max, size=(size, 2), dtype=np.uint64)
+    marks[relations.doubtful] = 0
+    return marks
+
+
+def _margins(
+    block: Block, table: Numbers, marks: Marks, axes: tuple[int, ...], width: int
+) -> Iterator[Columns]:
     """Small cells of the margin over all dimensions but `axes`, and small runs of its cells."""
     import numpy as np
 
     others = tuple(axis for axis in range(table.ndim) if axis not in axes)
-    margin = table.sum(axis=others) if others else table
-    sums, runs = margin, [_runs(block, axis) for axis in axes]
-    for axis, (low, high) in enumerate(runs):
-        start = np.zeros_like(np.take(sums, [0], axis=axis))
-        total = np.concatenate([start, np.cumsum(sums, axis=axis)], axis=axis)
-        sums = np.take(total, high, axis=axis) - np.take(total, low, axis=axis)
-    for place in np.argwhere((sums > 1 - 1e-6) & (sums < width - 1e-6)):
+    runs = [_runs(block, axis) for axis in axes]
+    sums = _sums_of_runs(table.sum(axis=others), runs)
+    told = np.nonzero((sums > 1 - 1e-6) & (sums < width - 1e-6))
+    keys = _sums_of_runs(marks.sum(axis=others, dtype=np.uint64), runs)[told]
+    _, firsts = np.unique(keys, axis=0, return_index=True)
+    for place in np.transpose(told)[np.sort(firsts)]:
         part: list[slice] = [slice(None)] * table.ndim
         for axis, i, (low, high) in zip(axes, place, runs, strict=True):
             part[axis] = slice(int(low[i]), int(high[i]))
         yield block.columns[tuple(part)].ravel()
+
+
+def _sums_of_runs(
+    margin: NDArray[Number], runs: Sequence[tuple[Columns, Columns]]
+) -> NDArray[Number]:
+    """The sums over each run of atoms, along the first axes."""
+    import numpy as np
+
+    sums = margin
+    for axis, (low, high) in enumerate(runs):
+        start = np.zeros_like(np.take(sums, [0], axis=axis))
+        total = np.concatenate([start, np.cumsum(sums, axis=axis, dtype=sums.dtype)], axis=axis)
+        sums = np.take(total, high, axis=axis) - np.take(total, low, axis=axis)
+    return sums
 
 
 def _runs(block: Block, axis: int) -> tuple[Columns, Columns]:
@@ -99,9 +133,3 @@ def _differences(relations: Relations, persons: Sequence[int], width: int) -> It
                 for part in of_block[j]:
                     if len(part) < len(whole) and part < whole:
                         yield np.array(sorted(whole - part), dtype=np.int64)
-
-
-def _without(columns: Columns, empty: set[int]) -> Columns:
-    import numpy as np
-
-    return np.array([c for c in columns.tolist() if c not in empty], dtype=np.int64)

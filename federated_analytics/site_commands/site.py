@@ -120,8 +120,11 @@ def _scripts(config: SiteConfig) -> ScriptsAtSite | None:
     if find_spec("httpx") is None:
         return None
     from federated_analytics.flame.at_site import ScriptsAtSite
+    from federated_analytics.flame.storage_end import StorageEnd
 
     sources = config.service.data_sources
+    projects = {project.name: project.until for project in config.project}
+    StorageEnd(config.state / "flame" / "storage", projects, config.service.storage_days).hourly()
     return ScriptsAtSite(config.state / "flame", config.path(sources) if sources else None)
 
 

@@ -70,9 +70,6 @@ def _server(
 ) -> Any:
     import uvicorn
 
-    from federated_analytics.site_service.app import service_app
-    from federated_analytics.site_service.connections import Door, connections_through
-
     class Server(uvicorn.Server):
         """Ends with its own exit code: uvicorn would raise the signal again."""
 
@@ -100,23 +97,30 @@ def _server(
             if on_ready:
                 on_ready()
 
-    return Server(
-        uvicorn.Config(
-            service_app(state),
-            http=connections_through(Door(state.limits, state.metrics, users)),
-            ws="none",
-            loop="asyncio",
-            lifespan="off",
-            log_config=None,
-            access_log=False,
-            proxy_headers=False,
-            server_header=False,
-            date_header=False,
-            backlog=BACKLOG,
-            timeout_keep_alive=state.limits.keep_alive_seconds,
-            timeout_graceful_shutdown=state.limits.stop_seconds,
-            h11_max_incomplete_event_size=state.limits.header_bytes,
-        )
+    return Server(_uvicorn_config(state, users))
+
+
+def _uvicorn_config(state: ServiceState, users: frozenset[int] | None) -> Any:
+    import uvicorn
+
+    from federated_analytics.site_service.app import service_app
+    from federated_analytics.site_service.connections import Door, connections_through
+
+    return uvicorn.Config(
+        service_app(state),
+        http=connections_through(Door(state.limits, state.metrics, users)),
+        ws="none",
+        loop="asyncio",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        date_header=False,
+        backlog=BACKLOG,
+        timeout_keep_alive=state.limits.keep_alive_seconds,
+        timeout_graceful_shutdown=state.limits.stop_seconds,
+        h11_max_incomplete_event_size=state.limits.header_bytes,
     )
 
 

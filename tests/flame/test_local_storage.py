@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import io
+import json
 import threading
 import time
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from federated_analytics.flame.errors import InvalidArgument, InvalidTag, UnknownObject, UnknownTag
 from federated_analytics.flame.local_storage import LocalStorage
+from federated_analytics.flame.storage_end import StorageEnd
+from federated_analytics.flame.testbed import FlameTestBed
+from tests.flame.test_broker import BOTH
 
 
 def save(storage: LocalStorage, data: bytes, tag: str | None = None, analysis: str = "one") -> str:
@@ -150,3 +155,60 @@ def test_analyses_of_one_node_save_at_once(tmp_path: Path) -> None:
     storage = LocalStorage(tmp_path, "p")
     for number in range(6):
         assert read(storage, storage.tagged(f"tag-{number}", "all")) == [b"%d" % number] * 10
+
+
+def test_a_project_that_has_ended_keeps_nothing(tmp_path: Path) -> None:
+    now = time.time()
+    today = datetime.fromtimestamp(now, UTC).date()
+    over, going = LocalStorage(tmp_path, "over"), LocalStorage(tmp_path, "going")
+    gone, kept = save(over, b"x", "fit"), save(going, b"x", "fit")
+    end = StorageEnd(tmp_path, {"over": today - timedelta(days=1), "going": today}, days=30)
+    assert end.apply(now) == 1
+    with pytest.raises(UnknownObject):
+        over.open(gone)
+    assert over.tags(None) == []
+    assert going.open(kept).read() == b"x"
+
+
+def test_what_is_too_old_ends_also_of_a_project_that_nobody_knows(tmp_path: Path) -> None:
+    storage = LocalStorage(tmp_path, "forgotten")
+    gone = save(storage, b"x", "fit")
+    end = StorageEnd(tmp_path, {}, days=30)
+    assert end.apply(time.time() + 29 * 86_400) == 0
+    assert storage.tags(None) == ["fit"]
+    assert end.apply(time.time() + 31 * 86_400) == 1
+    assert storage.tags(None) == []
+    with pytest.raises(UnknownObject):
+        storage.open(gone)
+    assert StorageEnd(tmp_path / "none", {"p": None}, days=1).apply() == 0
+
+
+def test_an_analysis_leaves_what_is_tagged_and_nothing_else(tmp_path: Path) -> None:
+    """Two runs of one project: the first one's tags are there, its untagged data are not."""
+    bed = FlameTestBed(tmp_path, ["node-c"])
+    first = bed.run(
+        BOTH + "flame.save_intermediate_data(1, 'local', tag='kept')\n"
+        "id = flame.save_intermediate_data(2, 'local')['id']\n"
+        "assert flame.get_intermediate_data('local', id) == 2\nsubmit(id)"
+    )
+    second = bed.run(
+        BOTH + "id = flame.get_parameters()['id']\n"
+        "submit([flame.get_intermediate_data('local', tag='kept'),"
+        " refusal(flame.get_intermediate_data, 'local', id)[0]])",
+        parameters={"id": json.loads(first.texts[0])},
+    )
+    assert json.loads(second.texts[0]) == [[1], "UnknownObject"]
+
+
+def test_a_byte_that_changed_at_rest_is_noticed(tmp_path: Path) -> None:
+    bed = FlameTestBed(tmp_path, ["node-c"])
+    assert bed.run(
+        BOTH + "flame.save_intermediate_data(b'abcdef' * 1000, 'local', tag='kept')\nsubmit(1)"
+    ).succeeded
+    [object] = [path for path in (tmp_path / "store").rglob("objects/*") if path.suffix != ".json"]
+    data = bytearray(object.read_bytes())
+    data[-100] ^= 1
+    object.write_bytes(data)
+    run = bed.run(BOTH + "flame.get_intermediate_data('local', tag='kept')\nsubmit(1)")
+    assert not run.succeeded
+    assert "DamagedObject" in run.reason("node-c")

@@ -93,12 +93,13 @@ class Federation:
         self,
         script: str,
         limit: float = 60.0,
+        epsilon: float = 0.0,
         *,
         keys: dict[str, str] | None = None,
         **parameters: object,
     ) -> ScriptOrder:
         given = {"value": 2, **parameters}
-        return ScriptOrder("sum.py", script, NODES, given, limit, keys or {})
+        return ScriptOrder("sum.py", script, NODES, given, limit, epsilon, keys or {})
 
     def run(
         self, order: ScriptOrder, *, approve: bool = True, seconds: float = 30.0, run: str = ""

@@ -18,6 +18,7 @@ from federated_analytics.privacy.approval import LONGEST_DAYS, LONGEST_REASON
 from federated_analytics.privacy.asked import Entry
 from federated_analytics.site_service.console.guard import LOOPBACK, Guard
 from federated_analytics.site_service.console.pages import page, style_sheet
+from federated_analytics.site_service.console.script import script_view
 from federated_analytics.site_service.console.sessions import SESSION_SECONDS, Sessions
 from federated_analytics.site_service.console.state import ConsoleState
 
@@ -264,6 +265,7 @@ def _study_page(
         200 if error is None else 400,
         tab="pending" if entry.state == "pending" else "decided",
         entry=entry,
+        script=script_view(entry.asked),
         error=error,
         form=form or {},
         longest_reason=LONGEST_REASON,
