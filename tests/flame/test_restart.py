@@ -133,6 +133,13 @@ class OneSite:
             assert time.monotonic() < end, [line, *self.said]
             time.sleep(0.02)
 
+    def until_printed(self, line: str, seconds: float) -> None:
+        """Wait for a line of the script at the site, whenever the hub may hear of it."""
+        end = time.monotonic() + seconds
+        while not any(line in log.read_text() for log in self.site.folder.rglob("worker.log")):
+            assert time.monotonic() < end, line
+            time.sleep(0.1)
+
     def kill(self) -> None:
         """kill -9, of the service's process alone."""
         assert self.site.process is not None
@@ -239,7 +246,7 @@ def test_a_killed_service_over_a_federation(one: OneSite, tmp_path: Path) -> Non
         )
         thread.start()
         one.approved()
-        one.until("at 7", 120)
+        one.until_printed("at 7", 200)
         guard = one.guard()
         one.kill()
         time.sleep(3)
