@@ -31,24 +31,27 @@ class Machine:
     load: float
 
     def __str__(self) -> str:
+        database = f"PostgreSQL {self.postgresql}, " if self.postgresql else ""
         return (
             f"{self.cores} cores, {self.memory_gib:.0f} GiB of memory, {self.system}; "
-            f"Python {self.python}, PostgreSQL {self.postgresql}, {self.packages}; {self.date}, "
+            f"Python {self.python}, {database}{self.packages}; {self.date}, "
             f"load at the start {self.load:.1f}"
         )
 
 
-def describe(url: str) -> Machine:
-    """This machine, and the PostgreSQL at `url`."""
-    with psycopg.connect(url) as connection:
-        row = connection.execute("SHOW server_version").fetchone()
+def describe(url: str = "") -> Machine:
+    """This machine, and the PostgreSQL at `url` where one takes part."""
+    row = None
+    if url:
+        with psycopg.connect(url) as connection:
+            row = connection.execute("SHOW server_version").fetchone()
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return Machine(
         cores=os.cpu_count() or 1,
         memory_gib=memory / 2**30,
         system=f"{platform.system()} {platform.machine()}",
         python=platform.python_version(),
-        postgresql=str(row[0]).split()[0] if row else "unknown",
+        postgresql=str(row[0]).split()[0] if row else "",
         packages=", ".join(f"{name} {version(name)}" for name in _PACKAGES),
         date=datetime.now(UTC).date().isoformat(),
         load=os.getloadavg()[0],

@@ -1,4 +1,7 @@
-"""docs/benchmarks.md: the tables with what stands in them and how to make them again."""
+"""docs/benchmarks.md: the tables with what stands in them and how to make them again.
+
+The page has a part for each subject, which is measured and written by itself.
+"""
 
 from __future__ import annotations
 
@@ -78,9 +81,27 @@ table of 1,000 cells; the service's round trip under 10 ms more than a call.
 ## Again
 
 ```shell
-make bench                        # both sizes
-make bench BENCH_ARGS=--quick     # 100,000 persons a site alone
+make bench                                  # everything
+make bench BENCH_ARGS=--quick               # 100,000 persons a site alone
+make bench BENCH_ARGS="--only fedmed"       # one part: sites, fedmed or flame
 ```
+"""
+
+FEDMED = """## FedMed's interface
+
+{table}
+
+Made by `make bench BENCH_ARGS="--only fedmed"`, {machine}. The original's approach is written anew
+in `benchmarks/fedmed_baseline.py`: one request an operation, one server after the other, loops
+over lists, no policy. Ours is the first time that an expression is asked, with the strict policy;
+a server computes each column's moments, levels and persons when it is given the data.
+"""
+
+FLAME = """## FLAME's scripts
+
+{table}
+
+Made by `make bench BENCH_ARGS="--only flame"`, {machine}.
 """
 
 
@@ -116,6 +137,16 @@ def page(
         memory=table.memory(all_measured),
         policy=policy,
     )
+
+
+def with_part(page: str, name: str, text: str) -> str:
+    """The page with one part replaced, or added behind the others."""
+    begin, end = f"<!-- part: {name} -->\n", f"<!-- end of part: {name} -->\n"
+    part = f"{begin}{text.strip()}\n{end}"
+    if begin not in page:
+        return f"{page.strip()}\n\n{part}".lstrip()
+    before, _, rest = page.partition(begin)
+    return before + part + rest.partition(end)[2]
 
 
 def write(path: Path, text: str) -> None:

@@ -199,7 +199,7 @@ class GuardedSite:
         asked = asks(request, self.kinds)
         if signed.study != asked.digest:
             raise BadSignature("The signature names another study than the request holds.")
-        self._grant(asker, asked)
+        self.grant(asker, asked)
         owner = Owner(asker.name, asker.request)
         held = self.state.tickets.redeem(asker.request, owner)
         if held is None:
@@ -219,8 +219,11 @@ class GuardedSite:
             raise SiteBusy("The site's service is being stopped.")
         raise SiteFailed
 
-    def _grant(self, asker: Asker, asked: Asks) -> None:
-        """The project is admitted, and the analyst may ask for all that the request does."""
+    def grant(self, asker: Asker, asked: Asks) -> None:
+        """The project is admitted, and the analyst may ask for all that the request does.
+
+        Raises: UnknownProject, NotGranted.
+        """
         analyst = next(a for a in self.config.analyst if a.name == asker.name)
         project = next((p for p in self.config.project if p.name == asker.project), None)
         if project is None or project.name not in analyst.projects:

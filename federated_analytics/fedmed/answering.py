@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import hmac
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from federated_analytics.aggregates.base import Aggregate
@@ -32,9 +32,6 @@ from federated_analytics.privacy.person_bitmap import PersonBitmap
 from federated_analytics.privacy.policy import Policy
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
     from federated_analytics.fedmed.fragment_site import FragmentSite
 
 _ALL = frozenset({"rows"})
@@ -59,7 +56,6 @@ class Answering:
 
     site: FragmentSite
     snapshot: Mapping[str, tuple[Fragment, int]]
-    _guards: dict[str, Guard] = field(default_factory=dict)
 
     @property
     def policy(self) -> Policy:
@@ -123,7 +119,7 @@ class Answering:
         saturation = config.saturation
         if saturation is not None:
             operands = tuple(
-                replace(rows, values=saturation.applied(rows.values))
+                replace(rows, values=saturation.applied(rows.values), kept={})
                 if rows.kind == "number"
                 else rows
                 for rows in operands
@@ -171,37 +167,32 @@ class Answering:
 
     def _guard(self, name: str) -> Guard:
         """Of a fragment's version; the whole of it is the first set that is compared (R5)."""
-        if name in self._guards:
-            return self._guards[name]
-        fragment, version = self.snapshot[name]
-        ids = _Persons(fragment, self.site.config.persons)
-        guard = Guard(self.policy.min_count, self.policy.dominance, ids, self._comparer(name))
-        self._guards[name] = guard
-        if (
-            self.policy.min_count > 1
-            and self.policy.overlap
-            and self.site.first_time(name, version)
-        ):
-            self._comparer(name)(ids.everybody(), name)
-        return guard
+        versions = tuple(sorted((n, version) for n, (_, version) in self.snapshot.items()))
+        return self.site.guard(name, versions, lambda: self._new_guard(name))
 
-    def _comparer(self, name: str) -> Any:
+    def _new_guard(self, name: str) -> Guard:
+        persons = self.site.persons(name, self.snapshot[name][0])
+        compare = self._comparer(name)
+        if self.policy.min_count > 1 and self.policy.overlap:
+            compare(persons.everybody, name)
+        return Guard(self.policy.min_count, self.policy.dominance, persons, compare)
+
+    def _comparer(self, name: str) -> Callable[[PersonBitmap, str], None]:
         ledger, k = self.site.ledger, self.policy.min_count
 
-        def compare(ids: NDArray[np.int64], place: str) -> None:
+        def compare(persons: PersonBitmap, place: str) -> None:
             if ledger is None or not self.policy.overlap:
                 return
-            bitmap = PersonBitmap.from_ids(ids)
             about = frozenset({f"{name}/{variable}" for variable in _ALL})
-            if too_similar(bitmap, about, ledger.populations(), k):
+            if too_similar(persons, about, ledger.populations(), k):
                 raise TooSimilar(
                     "These rows differ from rows that were asked for before by too few persons.",
                     where=place,
                     remedy=f"Ask for rows that differ by none or by at least {k} persons.",
                 )
             # One set under one name: a second under the name of the first would not be kept.
-            key = f"{name}/{bitmap.persons}/{bitmap.fingerprint}"
-            ledger.keep_population(Answered(bitmap, about, "", key))
+            key = f"{name}/{persons.persons}/{persons.fingerprint}"
+            ledger.keep_population(Answered(persons, about, "", key))
 
         return compare
 
@@ -276,39 +267,6 @@ def _below(expression: Expression) -> Expression:
     while isinstance(expression, Filter):
         expression = expression.rows
     return expression
-
-
-@dataclass(frozen=True)
-class _Persons:
-    """Person ids of rows: those of the owner's column, or each row's own position."""
-
-    fragment: Fragment
-    column: str
-
-    def __call__(self, positions: NDArray[np.int64] | None, flags: Any) -> NDArray[np.int64]:
-        import numpy as np
-
-        chosen = np.flatnonzero(flags)
-        if positions is not None:
-            chosen = positions[chosen]
-        ids = self._ids()
-        return chosen if ids is None else np.unique(ids[chosen])
-
-    def everybody(self) -> NDArray[np.int64]:
-        import numpy as np
-
-        ids = self._ids()
-        return np.arange(self.fragment.rows) if ids is None else np.unique(ids)
-
-    def _ids(self) -> NDArray[np.int64] | None:
-        import pandas as pd
-
-        series = self.fragment.columns.get((self.column,)) if self.column else None
-        if series is None:
-            return None
-        hashed = pd.util.hash_pandas_object(series, index=False).to_numpy()
-        found: NDArray[np.int64] = (hashed >> 1).astype("int64")
-        return found
 
 
 def _labelled(answer: Answer, draft: Draft, version: str, policy: Policy) -> Answer:

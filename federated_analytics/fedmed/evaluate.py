@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from federated_analytics.errors import RequestRefused, did_you_mean
@@ -21,6 +21,7 @@ from federated_analytics.fedmed.fragments import DATE, NUMBER, TEXT, TRUTH, Frag
 
 if TYPE_CHECKING:
     import numpy as np
+    import pandas as pd
     from numpy.typing import NDArray
 
 Array = Any
@@ -64,6 +65,7 @@ class Rows:
         kind: "number", "text", "truth" or "date"
         positions: of the rows in the fragment; None where they are all of its rows
         scalar: the same value for each row, of a constant
+        kept: what was computed of just these rows; those of a column outlive the request
     """
 
     values: Array
@@ -71,6 +73,7 @@ class Rows:
     kind: str
     positions: NDArray[np.int64] | None = None
     scalar: bool = False
+    kept: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     def __len__(self) -> int:
         return len(self.values)
@@ -115,9 +118,10 @@ class Evaluation:
         return self._applied(expression)
 
     def _column(self, column: Column) -> Rows:
-        import numpy as np
-
         fragment = self.find(column.fragment or self.own)
+        if column.path in fragment.kept:
+            rows: Rows = fragment.kept[column.path]
+            return rows
         series = fragment.columns.get(column.path)
         if series is None:
             names = [
@@ -130,14 +134,9 @@ class Evaluation:
                 where=column.fragment or self.own,
                 remedy=f"{hint} There are: {', '.join(names)[:200]}.".strip(),
             )
-        kind = fragment.kinds[column.path]
-        present = series.notna().to_numpy()
-        if kind == TRUTH:
-            return Rows(series.fillna(False).to_numpy(dtype=bool), present, kind)
-        values = series.to_numpy()
-        if kind == NUMBER and values.dtype == np.float64:
-            present = np.isfinite(values)
-        return Rows(values, present, kind)
+        stored = _stored(series, fragment.kinds[column.path])
+        fragment.kept[column.path] = stored
+        return stored
 
     def _applied(self, apply: Apply) -> Rows:
         arguments = [self.rows(argument) for argument in apply.arguments]
@@ -167,6 +166,19 @@ class Evaluation:
             raise WrongKind("The owner's operation gave no number for each row.", where=apply.name)
         kind = TRUTH if values.dtype.kind == "b" else NUMBER
         return Rows(values, _all_present(arguments) & np.isfinite(values), kind)
+
+
+def _stored(series: pd.Series, kind: str) -> Rows:
+    """The rows of a fragment's column."""
+    import numpy as np
+
+    present = series.notna().to_numpy()
+    if kind == TRUTH:
+        return Rows(series.fillna(False).to_numpy(dtype=bool), present, kind)
+    values = series.to_numpy()
+    if kind == NUMBER and values.dtype == np.float64:
+        present = np.isfinite(values)
+    return Rows(values, present, kind)
 
 
 def _constant(constant: Constant) -> Rows:

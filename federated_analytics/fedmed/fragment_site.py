@@ -8,7 +8,7 @@ import secrets
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,13 +18,16 @@ from federated_analytics.errors import FederatedAnalyticsError, SiteFailed, Wire
 from federated_analytics.fedmed.answering import Answering, as_refusal
 from federated_analytics.fedmed.expression import Column, walk
 from federated_analytics.fedmed.fragments import Fragment
+from federated_analytics.fedmed.persons import Persons
 from federated_analytics.fedmed.protocol import Asks
+from federated_analytics.fedmed.reduce import prepare
 from federated_analytics.privacy.ledger import Ledger
 from federated_analytics.privacy.policy import refuse
 from federated_analytics.privacy.release import Release
 
 if TYPE_CHECKING:
     from federated_analytics.fedmed.config import Config
+    from federated_analytics.fedmed.guards import Guard
     from federated_analytics.fedmed.versions import Versions
 
 log = logging.getLogger(__name__)
@@ -55,12 +58,26 @@ class FragmentSite:
         self._versions: Versions = Versions(
             folder if state or self.config.new_samples else None, self.config.new_samples
         )
-        self._ledger = None if self.config.is_off else Ledger.open(folder)
+        self._ledger = (
+            None if self.config.is_off else Ledger.open(folder, durable=state is not None)
+        )
         self._lock = threading.Lock()
-        self._asked: dict[str, int] = {}
+        self._persons: dict[str, Persons] = {}
+        self._guards: dict[str, tuple[object, Guard]] = {}
 
     def __setitem__(self, fragment: str, data: Any) -> None:
         self._versions.put(fragment, data)
+        self._load_rules()
+        prepare(self[fragment])
+        self.persons(fragment, self[fragment]).prepare()
+
+    def _load_rules(self) -> None:
+        """Import now what the first request would wait for."""
+        if not self.config.is_off:
+            import highspy  # noqa: F401
+            import pyroaring  # noqa: F401
+
+            import federated_analytics.privacy.complementary  # noqa: F401
 
     def __delitem__(self, fragment: str) -> None:
         self._versions.remove(fragment)
@@ -135,11 +152,19 @@ class FragmentSite:
         """Seeds the owner's noise, so that the same question has the same."""
         return self._secret
 
-    def first_time(self, fragment: str, version: int) -> bool:
-        """Whether a version is asked of for the first time since the start."""
-        new = self._asked.get(fragment) != version
-        self._asked[fragment] = version
-        return new
+    def persons(self, name: str, fragment: Fragment) -> Persons:
+        """Whose rows a fragment's are; kept until it has another version."""
+        held = self._persons.get(name)
+        if held is None or held.fragment is not fragment:
+            held = self._persons[name] = Persons(fragment, self.config.persons)
+        return held
+
+    def guard(self, fragment: str, versions: object, made: Callable[[], Guard]) -> Guard:
+        """The guard of a fragment while these versions are asked of, made where there is none."""
+        held = self._guards.get(fragment)
+        if held is None or held[0] != versions:
+            held = self._guards[fragment] = versions, made()
+        return held[1]
 
     @contextmanager
     def one_at_a_time(self) -> Iterator[None]:

@@ -34,10 +34,12 @@ class Fragment:
     Fields:
         columns: each a pandas Series of one kind, with a RangeIndex
         kinds: "number", "text", "truth" or "date"
+        kept: what was computed of each column, so that it is computed once a version
     """
 
     columns: Mapping[Keys, pd.Series] = field(repr=False)
     kinds: Mapping[Keys, str]
+    kept: dict[Keys, Any] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def rows(self) -> int:

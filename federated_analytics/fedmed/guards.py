@@ -23,12 +23,11 @@ from federated_analytics.fedmed.expression import Apply, Column, Expression, Fil
 from federated_analytics.fedmed.fragments import NUMBER, TRUTH
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
+    from federated_analytics.fedmed.persons import Persons
+    from federated_analytics.privacy.person_bitmap import PersonBitmap
 
-    Positions = NDArray[np.int64]
-
-Persons = Callable[["Positions | None", "Any"], "NDArray[np.int64]"]
+MOST_SEEN = 10_000
+"""Expressions that are not looked at again; what they single out was compared and is kept."""
 
 
 class SinglesOut(RequestRefused):
@@ -44,14 +43,14 @@ class Guard:
     Args:
         k: the policy's minimum count; 1 lets everything pass.
         share: the policy's dominance.
-        persons: person ids of the rows at some positions for which a flag is true.
+        persons: whose the rows are.
         compare: refuses a set of persons too similar to one that was asked for (R5).
     """
 
     k: int
     share: float
     persons: Persons
-    compare: Callable[[NDArray[np.int64], str], None]
+    compare: Callable[[PersonBitmap, str], None]
     _seen: set[tuple[str, int]] = field(default_factory=set)
 
     def look(self, expression: Expression, rows: Rows) -> None:
@@ -69,23 +68,24 @@ class Guard:
         elif isinstance(expression, Apply) and rows.kind == NUMBER:
             self._divided(expression, rows, rows.present, "with a value")
             self._concentrated(expression, rows)
+        if len(self._seen) >= MOST_SEEN:
+            self._seen.clear()
         self._seen.add(seen)
 
     def _divided(self, expression: Expression, rows: Rows, flags: Any, which: str) -> None:
         """Both sides of a division of the rows hold nobody or enough persons."""
-        for side, text in ((flags, which), (~flags, f"not {which}")):
-            if not side.any():
-                continue
-            ids = self.persons(rows.positions, side)
-            if len(ids) < self.k:
+        sides = self.persons.divided(rows.positions, flags)
+        for persons, text in zip(sides, (which, f"not {which}"), strict=True):
+            if 0 < len(persons) < self.k:
                 raise SinglesOut(
                     f"The rows {text} are of too few persons.",
                     where=_place(expression),
                     remedy=f"Ask for conditions that at least {self.k} persons fulfil, and at "
                     f"least {self.k} do not.",
                 )
-            if not side.all():
-                self.compare(ids, _place(expression))
+        if all(map(len, sides)):
+            for persons in sides:
+                self.compare(persons, _place(expression))
 
     def _concentrated(self, expression: Expression, rows: Rows) -> None:
         import numpy as np

@@ -18,7 +18,8 @@ from federated_analytics.aggregates.records import Records
 from federated_analytics.aggregates.table import Key
 from federated_analytics.errors import RequestRefused
 from federated_analytics.fedmed import grid
-from federated_analytics.fedmed.evaluate import OtherRows, Rows, WrongKind
+from federated_analytics.fedmed.evaluate import Evaluation, OtherRows, Rows, WrongKind
+from federated_analytics.fedmed.expression import Column
 from federated_analytics.fedmed.fragments import DATE, NUMBER, TEXT, TRUTH, Fragment
 from federated_analytics.fedmed.protocol import Ask
 
@@ -46,10 +47,14 @@ class BadParameter(RequestRefused):
 
 @dataclass(frozen=True)
 class Part:
-    """Some rows of an ask's operands, all of the same rows."""
+    """Some rows of an ask's operands, all of the same rows.
+
+    Fields:
+        chosen: their places among the rows; None where they are all
+    """
 
     operands: tuple[Rows, ...]
-    chosen: Any
+    chosen: NDArray[np.int64] | None = None
 
     def numbers(self, position: int = 0) -> NDArray[np.float64]:
         """The values that are there, as float64."""
@@ -58,20 +63,40 @@ class Part:
         rows = self.operands[position]
         if rows.kind not in (NUMBER, TRUTH):
             raise WrongKind(f"This is for numbers, not for {rows.kind}.")
-        return np.asarray(rows.values[self.chosen & rows.present], dtype=np.float64)
+        return np.asarray(self._there(rows), dtype=np.float64)
 
     def values(self) -> Any:
+        return self._there(self.operands[0])
+
+    def moments(self) -> Moments:
+        """Of the first operand; kept where they are of all its rows."""
         rows = self.operands[0]
-        return rows.values[self.chosen & rows.present]
+        if rows.kind == TRUTH:
+            there = self._there(rows)
+            return moments_of_truth(len(there), int(there.sum()))
+        if self.chosen is not None:
+            return moments_of(self.numbers())
+        if "moments" not in rows.kept:
+            rows.kept["moments"] = moments_of(self.numbers())
+        found: Moments = rows.kept["moments"]
+        return found
 
     @property
     def rows(self) -> int:
-        return int(self.chosen.sum())
+        return len(self.operands[0]) if self.chosen is None else len(self.chosen)
 
     @property
     def missing(self) -> int:
-        rows = self.operands[0]
-        return int((self.chosen & ~rows.present).sum())
+        present = self._chosen(self.operands[0].present)
+        return int(len(present) - present.sum())
+
+    def _chosen(self, values: Any) -> Any:
+        return values if self.chosen is None else values[self.chosen]
+
+    def _there(self, rows: Rows) -> Any:
+        present = self._chosen(rows.present)
+        values = self._chosen(rows.values)
+        return values if present.all() else values[present]
 
 
 Reduce = Callable[[Ask, Part, bool], Iterator[tuple[str, Aggregate]]]
@@ -84,6 +109,16 @@ def described(fragment: Fragment) -> Table:
         key = Key((), json.dumps(list(keys)), fragment.kinds[keys], "describe")
         found[key] = Records(len(column), int(column.notna().sum()), 1 if len(column) else 0)
     return found
+
+
+def prepare(fragment: Fragment) -> None:
+    """Compute once a version what every question about a whole column begins with."""
+    for path, kind in fragment.kinds.items():
+        rows = Evaluation(lambda name: fragment, "").rows(Column(path))
+        if kind in (NUMBER, TRUTH):
+            Part((rows,)).moments()
+        if kind in (TEXT, TRUTH):
+            _coded(rows)
 
 
 def reduced(ask: Ask, operands: tuple[Rows, ...], by: tuple[Rows, ...], exact: bool) -> Table:
@@ -113,32 +148,47 @@ def reduced(ask: Ask, operands: tuple[Rows, ...], by: tuple[Rows, ...], exact: b
     return found
 
 
-def groups(by: tuple[Rows, ...], size: int) -> Iterator[tuple[tuple[str, ...], Any]]:
-    """Each combination of levels with its rows; all rows where nothing is grouped by."""
+def groups(
+    by: tuple[Rows, ...], size: int
+) -> Iterator[tuple[tuple[str, ...], NDArray[np.int64] | None]]:
+    """Each combination of levels with the places of its rows; None where there is no grouping."""
     import numpy as np
-    import pandas as pd
 
     if not by:
-        yield (), np.ones(size, dtype=bool)
+        yield (), None
         return
-    codes, levels = [], []
-    present = np.ones(size, dtype=bool)
-    for rows in by:
-        present &= rows.present
-        code, unique = pd.factorize(pd.Series(rows.values))
-        codes.append(code)
-        levels.append([_text(value, rows.kind) for value in unique])
+    codes, levels = zip(*map(_coded, by), strict=True)
     sizes = [max(1, len(one)) for one in levels]
     combined = np.ravel_multi_index([np.maximum(code, 0) for code in codes], sizes)
-    found = np.unique(combined[present])
-    if len(found) > MAX_GROUPS:
+    for code in codes:
+        combined[code < 0] = -1
+    if np.prod(np.array(sizes, dtype=np.float64)) < 2**15:
+        combined = combined.astype(np.int16)  # a stable sort of these takes one pass
+    order = np.argsort(combined, kind="stable")
+    ordered = combined[order]
+    starts = np.flatnonzero(np.diff(ordered, prepend=ordered.dtype.type(-1)))
+    if len(starts) > MAX_GROUPS:
         raise BadParameter(
             f"There are more than {MAX_GROUPS} groups.", remedy="Group more coarsely."
         )
-    for group in found:
-        places = np.unravel_index(group, sizes)
+    ends = [*starts[1:], len(order)][: len(starts)]
+    for start, end in zip(starts, ends, strict=True):
+        places = np.unravel_index(int(ordered[start]), sizes)
         names = tuple(one[int(place)] for one, place in zip(levels, places, strict=True))
-        yield names, present & (combined == group)
+        yield names, order[start:end]
+
+
+def _coded(rows: Rows) -> tuple[NDArray[np.int64], list[str]]:
+    """The level of each row, -1 where there is none, and the levels as text; kept."""
+    import numpy as np
+    import pandas as pd
+
+    if "codes" not in rows.kept:
+        codes, unique = pd.factorize(rows.values)
+        codes = np.where(rows.present, codes, -1)
+        rows.kept["codes"] = codes, [_text(value, rows.kind) for value in pd.Index(unique)]
+    found: tuple[NDArray[np.int64], list[str]] = rows.kept["codes"]
+    return found
 
 
 def moments_of(values: NDArray[np.float64]) -> Moments:
@@ -148,8 +198,9 @@ def moments_of(values: NDArray[np.float64]) -> Moments:
     n = len(values)
     if not n:
         return Moments.zero()
-    mean, residual = _mean(values)
     least, greatest = float(values.min()), float(values.max())
+    extreme = max(abs(least), abs(greatest))
+    mean, residual = _mean(values, extreme)
     deviations = values - mean
     # Two passes; the second sum is what rounding the mean has left (Chan et al. 1983).
     m2 = float(deviations @ deviations) - float(deviations.sum()) ** 2 / n
@@ -163,30 +214,55 @@ def moments_of(values: NDArray[np.float64]) -> Moments:
         max(0.0, m2),
         fewest=min((f for f in fewest if f), default=0),
         residual=residual,
-        extreme=max(abs(least), abs(greatest)),
+        extreme=extreme,
         one_sign=least >= 0 or greatest <= 0,
         least=least,
         greatest=greatest,
     )
 
 
-def _mean(values: NDArray[np.float64]) -> tuple[float, float]:
+def moments_of_truth(n: int, true: int) -> Moments:
+    """The moments of n zeros and ones, by their counts alone."""
+    if not n:
+        return Moments.zero()
+    exact = Fraction(true, n)
+    mean = float(exact)
+    least, greatest = float(true == n), float(true > 0)
+    sides = (true, n - true) if least < greatest else (true,)
+    return Moments(
+        n,
+        mean,
+        true * (n - true) / n,
+        fewest=min((side for side in sides if side), default=0),
+        residual=float(exact - Fraction(mean)),
+        extreme=greatest,
+        one_sign=True,
+        least=least,
+        greatest=greatest,
+    )
+
+
+def _mean(values: NDArray[np.float64], extreme: float) -> tuple[float, float]:
     """The mean as two floats whose sum has about twice the digits of one."""
     import numpy as np
 
     n = len(values)
-    largest = max(abs(float(values.min())), abs(float(values.max())))
-    if largest * n < 2**62 and bool((values == np.trunc(values)).all()):
+    whole = extreme * n < 2**62 and all(
+        bool((some == np.trunc(some)).all()) for some in (values[:100], values)
+    )
+    if whole:
         exact = Fraction(int(values.astype(np.int64).sum()), n)
         mean = float(exact)
         return mean, float(exact - Fraction(mean))
-    total = values.sum(dtype=np.longdouble)
-    mean = float(total / n)
-    return mean, float((values.astype(np.longdouble) - np.longdouble(mean)).sum() / n)
+    precise = values.sum(dtype=np.longdouble) / n
+    mean = float(precise)
+    return mean, float(precise - np.longdouble(mean))
 
 
 def _sum(ask: Ask, part: Part, exact: bool) -> Iterator[tuple[str, Aggregate]]:
-    yield "", moments_of(part.numbers())
+    if part.operands[0].kind not in (NUMBER, TRUTH):
+        raise WrongKind(f"This is for numbers, not for {part.operands[0].kind}.")
+    yield "", part.moments()
 
 
 def _squares(ask: Ask, part: Part, exact: bool) -> Iterator[tuple[str, Aggregate]]:
@@ -249,16 +325,17 @@ def _levels(ask: Ask, part: Part, exact: bool) -> Iterator[tuple[str, Aggregate]
 def _co_moments(ask: Ask, part: Part, exact: bool) -> Iterator[tuple[str, Aggregate]]:
     import numpy as np
 
-    present = part.chosen.copy()
+    places = slice(None) if part.chosen is None else part.chosen
+    present = np.ones(part.rows, dtype=bool)
     for rows in part.operands:
         if rows.kind not in (NUMBER, TRUTH):
             raise WrongKind(f"This is for numbers, not for {rows.kind}.")
-        present &= rows.present
+        present &= rows.present[places]
     n = int(present.sum())
     if not n:
         yield "", CoMoments.zero()
         return
-    matrix = np.stack([rows.values[present].astype(np.float64) for rows in part.operands])
+    matrix = np.stack([rows.values[places][present].astype(np.float64) for rows in part.operands])
     each = [moments_of(row) for row in matrix]
     means = matrix.mean(axis=1)
     centred = matrix - means[:, None]

@@ -29,10 +29,12 @@ if TYPE_CHECKING:
     from federated_analytics.guarded_answer import Asker
     from federated_analytics.guarded_site import GuardedSite
     from federated_analytics.messages import Request
-    from federated_analytics.signing import SigningKey
 
 log = logging.getLogger(__name__)
 _LOOK_SECONDS = 0.1
+ANSWER_SECONDS = 0.3
+"""How long a delivery waits for the script's answer to it, which then needs no message of its own:
+over Flower one takes seconds. The acknowledgement alone is there at once."""
 _UNTOUCHED_SECONDS = 300.0
 """A hub that has not asked for so long is gone: its analysis ends here."""
 _KEPT_SECONDS = 60.0
@@ -94,7 +96,7 @@ class ScriptsAtSite:
             if running is None:
                 free, end = guarded.site.policy.free_exchange, time.time() + order.limit
                 begun = Begun(order, request.run, asker, name, free, pinned, end)
-                running = self._running[request.run] = self._started(begun, guarded.state.key)
+                running = self._running[request.run] = self._started(begun, guarded)
         with running.lock:
             return running.carried({"confirmed": 0, "letters": []}, guarded, request.round)
 
@@ -109,6 +111,8 @@ class ScriptsAtSite:
             if pump.stop:
                 running.node.end("stopped", pump.stop)
             running.host.exchange(pump.bundle, 1)
+            if any(letter["kind"] == "message" for _, letter in pump.bundle["letters"]):
+                time.sleep(min(ANSWER_SECONDS, pump.wait_seconds))
             end = time.monotonic() + pump.wait_seconds
             while not running.host.has_outgoing() and time.monotonic() < end:
                 time.sleep(0.02)
@@ -126,25 +130,21 @@ class ScriptsAtSite:
                 running.node.close()
             self._running.clear()
 
-    def _started(self, begun: Begun, key: SigningKey) -> SiteScript:
+    def _started(self, begun: Begun, guarded: GuardedSite) -> SiteScript:
         folder = self._folder / hashlib.sha256(begun.analysis.encode()).hexdigest()[:16]
         _removed(folder)  # what is there was never begun
         folder.mkdir(mode=0o700, parents=True)
         begun.save(folder)
-        running = SiteScript(begun, folder, self._folder, self._data, key)
+        running = SiteScript(begun, folder, self._folder, self._data, guarded)
         running.start(self._limits)
         return running
 
-    def resume(self, key: SigningKey) -> None:
-        """Take up the analyses that the service had when it was killed or stopped.
-
-        Args:
-            key: the site's own.
-        """
+    def resume(self, guarded: GuardedSite) -> None:
+        """Take up the analyses that the service had when it was killed or stopped."""
         for file in sorted(self._folder.glob(f"*/{BEGUN}")):
             try:
                 begun = Begun.load(file.parent)
-                running = SiteScript(begun, file.parent, self._folder, self._data, key)
+                running = SiteScript(begun, file.parent, self._folder, self._data, guarded)
                 running.node.adopt()
                 with self._lock:
                     self._running[begun.analysis] = running

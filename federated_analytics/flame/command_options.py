@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,7 +12,8 @@ import typer
 from federated_analytics.errors import ConfigError
 
 if TYPE_CHECKING:
-    from federated_analytics.flame.worker_process import Limits
+    from federated_analytics.flame.federation_run import FederationOptions
+    from federated_analytics.flame.run_options import RunOptions
 
 Script = Annotated[Path, typer.Argument(help="The analysis script, unchanged.")]
 Nodes = Annotated[str, typer.Option(help="Ids of all nodes, with commas; the aggregator too.")]
@@ -68,28 +70,48 @@ def parameters(pairs: list[str] | None) -> dict[str, Any]:
     return found
 
 
-def limits(memory_gb: float | None) -> Limits:
-    """Of each worker."""
+def here(
+    both: Mapping[str, Any],
+    data: Path | None,
+    store: Path | None,
+    memory_gb: float | None,
+    network: bool,
+    record: bool,
+) -> RunOptions:
+    """A run on this machine; ConfigError where there is no folder `data`."""
+    from federated_analytics.flame.run_options import RunOptions
     from federated_analytics.flame.worker_process import Limits
 
-    return Limits() if memory_gb is None else Limits(memory_bytes=int(memory_gb * 2**30))
-
-
-def data_folder(path: Path | None) -> Path | None:
-    if path is not None and not path.is_dir():
+    if data is not None and not data.is_dir():
         raise ConfigError(
             "There is no such folder.",
-            where=f"--data {path}",
+            where=f"--data {data}",
             remedy="Make it, with a folder in it for each node.",
         )
-    return path
+    memory = Limits() if memory_gb is None else Limits(memory_bytes=int(memory_gb * 2**30))
+    return RunOptions(data=data, store=store, limits=memory, network=network, record=record, **both)
 
 
-def key_file(path: Path | None) -> Path:
-    if path is None:
+def there(
+    both: Mapping[str, Any],
+    superlink: str,
+    key: Path | None,
+    approval_seconds: float,
+    root_certificates: Path | None,
+) -> FederationOptions:
+    """A run on a federation; ConfigError where no key is given."""
+    from federated_analytics.flame.federation_run import FederationOptions
+
+    if key is None:
         raise ConfigError(
             "Sites run no script that is not signed.",
             where="--key",
             remedy="Give --key; `federated-analytics key new` makes one.",
         )
-    return path
+    return FederationOptions(
+        superlink=superlink,
+        key=key,
+        approval_seconds=approval_seconds,
+        root_certificates=root_certificates,
+        **both,
+    )

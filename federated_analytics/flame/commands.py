@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -50,7 +50,7 @@ def run(
     the ServerApp under the name that --aggregator gives it. Each site's operator approves the
     script with its parameters once: `federated-analytics site pending` lists it.
     """
-    both: dict[str, Any] = {
+    both = {
         "script": script,
         "nodes": given.named_nodes(nodes),
         "aggregator": aggregator,
@@ -61,28 +61,10 @@ def run(
         "epsilon_budget": epsilon_budget,
     }
     if superlink:
-        from federated_analytics.flame.federation_run import FederationOptions
-
-        where = FederationOptions(
-            superlink=superlink,
-            key=given.key_file(key),
-            approval_seconds=approval_seconds,
-            root_certificates=root_certificates,
-            **both,
-        )
-        _end(_on_federation(where))
+        there = given.there(both, superlink, key, approval_seconds, root_certificates)
+        _end(_on_federation(there))
     else:
-        from federated_analytics.flame.run_options import RunOptions
-
-        here = RunOptions(
-            data=given.data_folder(data),
-            store=store,
-            limits=given.limits(memory_gb),
-            network=network,
-            record=record,
-            **both,
-        )
-        _end(_on_this_machine(here))
+        _end(_on_this_machine(given.here(both, data, store, memory_gb, network, record)))
 
 
 def _on_this_machine(options: RunOptions) -> RunResult:

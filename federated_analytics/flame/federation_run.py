@@ -70,8 +70,8 @@ class FederationOptions:
             types,
             dict(self.parameters),
             self.limit,
-            self.epsilon_budget or 0.0,
             {node: known[node] for node in self.nodes if node in known},
+            self.epsilon_budget or 0.0,
         )
 
 

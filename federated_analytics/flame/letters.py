@@ -80,8 +80,8 @@ def first_bytes(letters: Iterable[tuple[int, Letter]], max_bytes: int) -> list[t
 
 
 def _size(letter: Letter) -> int:
-    """About how many bytes a letter takes; only messages and logs are large."""
-    for name in ("payload", "text", "data"):
+    """About how many bytes a letter takes; only messages, logs and objects are large."""
+    for name in ("payload", "text", "data", "release"):
         if isinstance(text := letter.get(name), str):
             return 300 + len(text)
     return 300 if len(letter) < 8 else len(json.dumps(letter))

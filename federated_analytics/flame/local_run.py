@@ -9,6 +9,7 @@ import tempfile
 import time
 import uuid
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,8 @@ from federated_analytics.flame.run_options import RunOptions, RunResult
 __all__ = ["LocalRun", "RunOptions", "RunResult", "default_store"]
 _LOOK_SECONDS = 0.02
 _ORPHAN_SECONDS = 30.0
+SITE_FILE = "site.toml"
+"""In a node's folder: its OMOP database, see `omop_site`."""
 
 
 class LocalRun:
@@ -54,6 +57,7 @@ class LocalRun:
         self._nodes: dict[str, LocalNode] = {}
         self._out = RunFolder(options.out)
         self._place = Path(tempfile.mkdtemp(prefix="fa-", dir=_short_temporary()))
+        self._sites = ExitStack()
         self._orphaned_at: float | None = None
         self._stopping = ""
 
@@ -112,6 +116,7 @@ class LocalRun:
             FolderHub(self._out.hub, node, self._analysis),
             LocalStorage(store / node, options.project),
             sources=self._sources(host),
+            own_site=self._own_site(node),
             # Below a name that no node can have.
             charge=EpsilonLedger(
                 store / ".ledger" / "epsilon.sqlite", options.project, options.epsilon_budget
@@ -122,13 +127,27 @@ class LocalRun:
     def _sources(self, host: NodeHost) -> Any:
         if self._options.data is None:
             return None
-        from federated_analytics.flame.data_sources import DataSources
+        from federated_analytics.flame.data_sources import FILE_NAME, DataSources
 
+        folder = self._options.data / host.settings.node
+        if (folder / SITE_FILE).is_file() and not (folder / FILE_NAME).is_file():
+            return None  # the folder is a site's own, with credentials and ledger: no S3 store
         return DataSources.from_folder(
-            self._options.data / host.settings.node,
+            folder,
             project=self._options.project,
             log=lambda level, text: host.post({"kind": "log", "level": level, "text": text}),
         )
+
+    def _own_site(self, node: str) -> Any:
+        if self._options.data is None:
+            return None
+        folder = self._options.data / node
+        if not (folder / SITE_FILE).is_file():
+            return None
+        from federated_analytics.flame.omop_site import local_site
+
+        site = local_site(folder, node, self._options.project, self._analysis)
+        return self._sites.enter_context(site)
 
     def _recorder(self, node: str) -> Callable[[NodeCalls], Any]:
         if not self._options.record:
@@ -200,6 +219,7 @@ class LocalRun:
     def _end(self) -> None:
         for node in self._nodes.values():
             node.close()
+        self._sites.close()
         self._publish()
         self._write_status(self._state())
 

@@ -17,6 +17,7 @@ from federated_analytics.flame.errors import (
 from federated_analytics.flame.intermediate import IntermediateData
 from federated_analytics.flame.local_storage import LocalStorage
 from federated_analytics.flame.node_host import NodeHost
+from federated_analytics.flame.release_calls import OwnSite, ReleaseCalls
 from federated_analytics.flame.router import GONE
 
 Answer = tuple[Any, BinaryIO | None]
@@ -33,11 +34,12 @@ class Sources(Protocol):
     ) -> tuple[int, dict[str, str], bytes]: ...
 
 
-class NodeCalls:
+class NodeCalls(ReleaseCalls):
     """Answers one worker.
 
     Args:
         sources: None where the node has no data.
+        own_site: None where it has no OMOP database.
     """
 
     def __init__(
@@ -48,6 +50,7 @@ class NodeCalls:
         submit: Callable[[BinaryIO], str],
         sources: Sources | None = None,
         charge: Callable[[float], None] = lambda epsilon: None,
+        own_site: OwnSite | None = None,
     ) -> None:
         self._host = host
         self._data = data
@@ -55,6 +58,7 @@ class NodeCalls:
         self._submit = submit
         self._sources = sources
         self._charge = charge
+        self._own_site = own_site
 
     def answer(
         self,
@@ -280,7 +284,9 @@ class NodeCalls:
 
 
 MAX_LOG_TEXT = 100_000
-_ONCE = frozenset({"save_local", "save_global", "save_sealed", "submit", "charge"})
+_ONCE = frozenset({"save_local", "save_global", "save_sealed", "submit", "charge"}) | frozenset(
+    {"omop", "send_release", "await_releases"}
+)
 _AT_ONCE = frozenset({"delete", "clear", "log"})
 """Done and answered in one transaction: a service that is killed has done both or neither."""
 

@@ -18,6 +18,7 @@ from federated_analytics.flame.message import inbox_record
 from federated_analytics.flame.node_keys import own_secret
 from federated_analytics.flame.node_settings import NodeSettings
 from federated_analytics.flame.node_state import NodeState
+from federated_analytics.flame.releases import ReleaseBox
 from federated_analytics.flame.router import GONE
 
 __all__ = ["NodeHost", "NodeSettings"]
@@ -25,7 +26,7 @@ _LOOK_SECONDS = 1.0
 _SENT = ""  # no node's id: marks a message that is in the outbox, or was
 
 
-class NodeHost:
+class NodeHost(ReleaseBox):
     """One node of one analysis.
 
     Args:

@@ -16,6 +16,7 @@ from federated_analytics.flame.local_storage import LocalStorage
 from federated_analytics.flame.node_calls import NodeCalls, Sources
 from federated_analytics.flame.node_host import NodeHost
 from federated_analytics.flame.node_server import NodeServer
+from federated_analytics.flame.release_calls import OwnSite
 from federated_analytics.flame.router import GONE
 from federated_analytics.flame.worker_process import (
     GUARD_GONE,
@@ -59,6 +60,7 @@ class LocalNode:
         *,
         sources: Sources | None = None,
         charge: Callable[[float], None] = lambda epsilon: None,
+        own_site: OwnSite | None = None,
         wrap: Callable[[NodeCalls], Any] = lambda calls: calls,
     ) -> None:
         self.host = host
@@ -73,6 +75,7 @@ class LocalNode:
             submit=lambda stream: hub.put(stream, []),
             sources=sources,
             charge=charge,
+            own_site=own_site,
         )
         place.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._server = NodeServer(wrap(calls), place.folder / "s", self._token)

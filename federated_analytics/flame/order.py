@@ -30,9 +30,9 @@ class ScriptOrder:
             beside the ServerApp, every other at the site of that name
         parameters: of the script, JSON values
         limit: seconds after which a node that still runs has failed
-        epsilon: what local_dp may spend in one run; each site charges it as the run begins
         keys: the sites' public keys as the analyst knows them, so that what one site's node
             encrypts for another's cannot be read by what carries it
+        epsilon: what local_dp may spend in one run; each site charges it as the run begins
     """
 
     name: str
@@ -40,8 +40,8 @@ class ScriptOrder:
     nodes: Mapping[str, str]
     parameters: Mapping[str, Any] = field(default_factory=dict)
     limit: float = 3600.0
-    epsilon: float = 0.0
     keys: Mapping[str, str] = field(default_factory=dict)
+    epsilon: float = 0.0
 
     def __post_init__(self) -> None:
         if not 0 < len(self.script.encode()) <= MAX_SCRIPT_BYTES:
@@ -60,12 +60,12 @@ class ScriptOrder:
                 )
         if not 0 < self.limit <= 30 * 86_400:
             raise WireError("The limit is 1 second to 30 days.", where="limit")
-        if not 0 <= self.epsilon <= 100:
-            raise WireError("Epsilon is 0 to 100.", where="epsilon")
         if not set(self.keys) <= set(self.nodes):
             raise WireError("A key is of a site that is no node.", where="keys")
         for key in self.keys.values():
             PublicKey(key)
+        if not 0 <= self.epsilon <= 100:
+            raise WireError("Epsilon is 0 to 100.", where="epsilon")
 
     @property
     def aggregator(self) -> str:
@@ -88,7 +88,7 @@ class ScriptOrder:
         """What `to_json` wrote; WireError for anything else."""
         try:
             plain = json.loads(text)
-            named = {"name", "script", "nodes", "parameters", "limit", "epsilon", "keys"}
+            named = {"name", "script", "nodes", "parameters", "limit", "keys", "epsilon"}
             if not isinstance(plain, dict) or set(plain) != named:
                 raise WireError("A script's order has other fields.")
             texts = (

@@ -121,6 +121,12 @@ class Router:
             if found is not None and not found.gone:
                 found.outgoing.add({**letter, "sender": record.id})
 
+    def _take_release(self, record: NodeRecord, letter: Mapping[str, Any]) -> None:
+        for recipient in letter["recipients"]:
+            found = self.nodes.get(recipient)
+            if found is not None and not found.gone:
+                found.outgoing.add({**letter, "sender": record.id})
+
     def _take_acknowledge(self, record: NodeRecord, letter: Mapping[str, Any]) -> None:
         sender = self.nodes.get(str(letter["sender"]))
         if sender is not None:

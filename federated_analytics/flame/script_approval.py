@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
 
 def for_approval(order: ScriptOrder, asker: Asker, guarded: GuardedSite, spent: float) -> Asked:
-    """Its text, its parameters, and what it may send.
+    """Its text, its parameters, what it may send, and what it costs.
 
     Args:
-        spent: of the project's budget, epsilon.
+        spent: epsilon that the project has spent here.
     """
     policy = guarded.site.policy
     others = ", ".join(n for n in order.nodes if n != guarded.site.name)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 from typing import Any, ClassVar
 
+from federated_analytics.flame.aggregate import Aggregate
 from federated_analytics.flame.arguments import node_ids, seconds
 from federated_analytics.flame.broker import nodeID
 from federated_analytics.flame.errors import InvalidArgument, NodeUnavailable
 from federated_analytics.flame.logs import LogMethods
 from federated_analytics.flame.node_connection import NodeConnection
+from federated_analytics.flame.omop import Omop
 from federated_analytics.flame.sources import SourceMethods
 from federated_analytics.flame.storage import StorageMethods
 
@@ -47,6 +49,16 @@ class FlameCoreSDK(StorageMethods, SourceMethods, LogMethods):
         self._role: str = self._config["role"]
         FlameCoreSDK._open.append(self)
         self._say(f"ready: node {self._node}, role {self._role}")
+
+    @property
+    def omop(self) -> Omop:
+        """Studies of this node's OMOP database, through its site's policy."""
+        return Omop(self._connection)
+
+    @property
+    def aggregate(self) -> Aggregate:
+        """What sites have released, sent to the aggregator and merged there."""
+        return Aggregate(self)
 
     def ready_check(
         self,

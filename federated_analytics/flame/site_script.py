@@ -22,10 +22,10 @@ from federated_analytics.flame.local_storage import LocalStorage
 from federated_analytics.flame.node_host import NodeSettings
 from federated_analytics.flame.node_keys import SiteKeys
 from federated_analytics.flame.node_place import LocalNode, Place
+from federated_analytics.flame.omop_site import ScriptStudies
 from federated_analytics.flame.order import ScriptOrder
 from federated_analytics.flame.reasons import at_limit
 from federated_analytics.flame.worker_process import Limits
-from federated_analytics.signing import SigningKey
 
 if TYPE_CHECKING:
     from federated_analytics.guarded_answer import Asker
@@ -109,14 +109,14 @@ class SiteScript:
     Args:
         home: the folder of all scripts at this site.
         data: a folder with `datasources.json`, or None.
-        key: the site's own.
+        guarded: whose key signs, and whose database `flame.omop` asks.
     """
 
     begun: Begun
     folder: Path
     home: Path
     data: Path | None
-    key: SigningKey
+    guarded: GuardedSite
     touched: float = field(default_factory=time.monotonic)
     over_at: float | None = None
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -128,7 +128,7 @@ class SiteScript:
         settings = NodeSettings(
             begun.site, order.nodes, begun.analysis, begun.asker.project, dict(order.parameters)
         )
-        keys = SiteKeys(begun.analysis, order.nodes, self.key, begun.pinned)
+        keys = SiteKeys(begun.analysis, order.nodes, self.guarded.state.key, begun.pinned)
         host = (CarriedHost if begun.free else ReleasesOnly)(settings, self.folder, keys=keys)
         sources = None
         if self.data is not None:
@@ -144,6 +144,9 @@ class SiteScript:
             CarriedObjects(host),
             LocalStorage(self.home / "storage", settings.project),
             sources=sources,
+            own_site=ScriptStudies(
+                self.guarded, begun.asker, begun.analysis, ended=lambda: host.closed
+            ),
         )
 
     def start(self, limits: Limits) -> None:

@@ -23,7 +23,15 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
-from federated_analytics.flame.errors import FlameError, InvalidArgument
+from federated_analytics.flame.errors import InvalidArgument
+from federated_analytics.flame.star_data import (
+    DataType,
+    NodeMissing,
+    check_data_type,
+    data_of,
+    released_parts,
+    send_release,
+)
 
 if TYPE_CHECKING:
     from federated_analytics.flame.sdk import FlameCoreSDK
@@ -32,13 +40,6 @@ OutputType = Literal["str", "bytes", "pickle"]
 ANALYZED = "star_analyzed"
 AGGREGATED = "star_aggregated"
 """Message categories of the pattern's own, so that a script's messages never mix with them."""
-
-
-class NodeMissing(FlameError):
-    """A node that ended, or never came, before it gave its part."""
-
-    code = "node_missing"
-    default_remedy = "Read that node's status and log, then run the analysis again."
 
 
 class StarNode:
@@ -72,7 +73,7 @@ class StarAnalyzer(StarNode, ABC):
 
         Args:
             data: a dictionary for each source of the node, from query (FHIR) or key (S3) to
-                what it gave; None where a FHIR query is not given.
+                what it gave; None where a FHIR query is not given. Of "omop", `flame.omop`.
             aggregator_results: of the round before; None in the first.
         """
 
@@ -118,7 +119,7 @@ class StarModel:
 
     Args:
         analyzer, aggregator: the script's classes.
-        data_type: "fhir" or "s3".
+        data_type: "fhir", "s3", or "omop": the parts are then releases of the nodes' own sites.
         query: FHIR queries or S3 keys; none: every key, and no FHIR data.
         simple_analysis: one round; False: rounds until `has_converged`.
         output_type: of the final result, or one for each of several.
@@ -134,7 +135,7 @@ class StarModel:
         self,
         analyzer: type[StarAnalyzer],
         aggregator: type[StarAggregator],
-        data_type: Literal["fhir", "s3"],
+        data_type: DataType,
         query: str | list[str] | None = None,
         simple_analysis: bool = True,
         output_type: OutputType | list[OutputType] = "str",
@@ -146,13 +147,9 @@ class StarModel:
 
         _check_class("analyzer", analyzer, StarAnalyzer)
         _check_class("aggregator", aggregator, StarAggregator)
-        if data_type not in ("fhir", "s3"):
-            raise InvalidArgument(
-                f"{data_type!r} is no type of data.",
-                where="data_type",
-                remedy="Use 'fhir' or 's3'.",
-            )
-        self.data: list[Any] | None = None
+        check_data_type(data_type)
+        self.data: Any = None
+        self._data_type = data_type
         self._output_type = output_type
         self._multiple_results = multiple_results
         self._simple = simple_analysis
@@ -161,20 +158,17 @@ class StarModel:
             self._aggregate(aggregator(self.flame, **(aggregator_kwargs or {})))
         else:
             one = analyzer(self.flame, **(analyzer_kwargs or {}))
-            self._analyze(one, data_type, _queries(query))
+            self._analyze(one, _queries(query))
 
-    def _analyze(
-        self, analyzer: StarAnalyzer, data_type: Literal["fhir", "s3"], queries: list[str]
-    ) -> None:
+    def _analyze(self, analyzer: StarAnalyzer, queries: list[str]) -> None:
         middle = self._ready([str(self.flame.get_aggregator_id())])
-        data: Any = (
-            self.flame.get_fhir_data(queries)
-            if data_type == "fhir"
-            else self.flame.get_s3_data(queries)
-        )
-        self.data = data
+        self.data = data = data_of(self.flame, self._data_type, queries)
         while not analyzer.finished:
-            self._send(middle, analyzer.analyze(data), ANALYZED)
+            part = analyzer.analyze(data)
+            if self._data_type == "omop":
+                send_release(self.flame, middle, part)
+            else:
+                self._send(middle, part, ANALYZED)
             if self._simple:
                 analyzer.finished = True
                 continue
@@ -195,6 +189,8 @@ class StarModel:
         self.flame.analysis_finished()
 
     def _parts(self, analyzers: list[str]) -> list[Any]:
+        if self._data_type == "omop":
+            return list(released_parts(self.flame, analyzers))
         answers = self.flame.await_intermediate_data(analyzers, ANALYZED)
         for node in analyzers:
             if answers[node] is None:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from federated_analytics.flame.local_run import LocalRun, RunOptions, RunResult
+from federated_analytics.flame.local_run import SITE_FILE, LocalRun, RunOptions, RunResult
 from federated_analytics.flame.router import Event
 from federated_analytics.flame.run_folder import HUB_LOG, SUBMISSIONS
 
@@ -61,6 +61,30 @@ class TestRun:
         return [(line["level"], line["text"]) for line in self.hub_log if line["node"] == node]
 
 
+@dataclass(frozen=True)
+class OmopNode:
+    """An OMOP database of a node, and the policy under which its site answers.
+
+    Fields:
+        url: of a PostgreSQL database
+        policy: lines of a site.toml's `[policy]`
+    """
+
+    url: str
+    cdm_schema: str = ""
+    vocabulary_schema: str = ""
+    policy: str = ""
+
+    def site_toml(self, node: str, state: Path) -> str:
+        """The site's configuration; its ledger and audit are kept in `state`."""
+        import tomli_w
+
+        database = {"url": self.url, "version": "1"}
+        database |= {"cdm_schema": self.cdm_schema, "vocabulary_schema": self.vocabulary_schema}
+        site = {"name": node, "state": str(state.resolve())}
+        return f"{tomli_w.dumps({'site': site, 'database': database})}\n[policy]\n{self.policy}\n"
+
+
 class FlameTestBed:
     """Runs scripts on several nodes of this machine.
 
@@ -83,6 +107,7 @@ class FlameTestBed:
         *,
         scripts: Mapping[str, str | Path] | None = None,
         data: Mapping[str, Mapping[str, str | bytes]] | None = None,
+        omop: Mapping[str, OmopNode] | None = None,
         parameters: Mapping[str, Any] | None = None,
         limit: float = 60.0,
         on_event: Callable[[Event], None] = lambda event: None,
@@ -94,11 +119,16 @@ class FlameTestBed:
             script: a file (*.py), or the text of one (dedented).
             scripts: other scripts for some nodes.
             data: files for each node, by name.
+            omop: databases of nodes; ledger and audit persist from run to run, in `sites`.
             options: further fields of `RunOptions`.
         """
         self._runs += 1
         own = self.folder / f"run-{self._runs}"
         own.mkdir(parents=True)
+        files = {node: dict(held) for node, held in (data or {}).items()}
+        for node, database in (omop or {}).items():
+            text = database.site_toml(node, self.folder / "sites" / node)
+            files.setdefault(node, {})[SITE_FILE] = text
         chosen = RunOptions(
             script=_file(own / "script.py", script),
             scripts={
@@ -107,7 +137,7 @@ class FlameTestBed:
             nodes=self.nodes,
             aggregator=self.aggregator,
             out=own / "out",
-            data=None if data is None else _folders(own / "data", data),
+            data=_folders(own / "data", files) if files or data is not None else None,
             store=options.pop("store", self.folder / "store"),
             parameters=parameters or {},
             limit=limit,

@@ -75,9 +75,13 @@ class Ledger:
     file: StateFile
 
     @classmethod
-    def open(cls, folder: Path) -> Self:
-        """The ledger of a state folder, made where there is none; LedgerError otherwise."""
-        ledger = cls(StateFile(folder / "ledger.sqlite", _SCHEMA, version=1))
+    def open(cls, folder: Path, *, durable: bool = True) -> Self:
+        """The ledger of a state folder, made where there is none; LedgerError otherwise.
+
+        Args:
+            durable: False for a folder that its process removes at its end.
+        """
+        ledger = cls(StateFile(folder / "ledger.sqlite", _SCHEMA, version=1, durable=durable))
         with ledger.file.transaction() as connection:
             connection.execute(
                 "INSERT OR IGNORE INTO head VALUES (1, ?, 0, 0, '', '')", [secrets.token_hex(16)]

@@ -50,8 +50,13 @@ class PersonBitmap:
         is_first = np.ones(len(ordered), dtype=np.bool_)
         is_first[1:] = ordered[1:] != ordered[:-1]
         unsigned = ordered[is_first].view(np.uint64) ^ np.uint64(_SIGN)
-        # An array is read at once, where a NumPy array is read number by number.
-        bitmap = BitMap64(array("Q", unsigned.tobytes()))
+        bitmap = BitMap64()
+        if len(unsigned) and int(unsigned[-1] - unsigned[0]) == len(unsigned) - 1:
+            bitmap.add_range(int(unsigned[0]), int(unsigned[-1]))
+            bitmap.add(int(unsigned[-1]))  # a range may not end behind the last number of all
+        else:
+            # An array is read at once, where a NumPy array is read number by number.
+            bitmap = BitMap64(array("Q", unsigned.tobytes()))
         bitmap.run_optimize()
         return cls(bitmap.serialize(), len(unsigned), _hashed(unsigned))
 
@@ -89,6 +94,13 @@ class PersonBitmap:
     def only(self, other: PersonBitmap) -> int:
         r"""|self \ other|."""
         return self.persons - self.common(other)
+
+    def without(self, part: PersonBitmap) -> PersonBitmap:
+        r"""self \ part, for a part that lies within."""
+        left = self.bitmap() - part.bitmap()
+        left.run_optimize()
+        fingerprint = (self.fingerprint - part.fingerprint) % (1 << 64)
+        return PersonBitmap(left.serialize(), self.persons - part.persons, fingerprint)
 
     def union(self, other: PersonBitmap) -> PersonBitmap:
         """self ∪ other, such as two strata that are answered together too."""

@@ -27,6 +27,7 @@ class StateFile:
         path: of the file; its folder is made with mode 0700, the file with 0600.
         schema: statements that make the tables where they are missing.
         version: of the schema; a file of another version is refused.
+        durable: False for a folder that its process removes at its end: nothing outlives it.
 
     Raises: LedgerError where the file cannot be read or written.
     """
@@ -34,6 +35,7 @@ class StateFile:
     path: Path
     schema: str
     version: int
+    durable: bool = True
 
     def __post_init__(self) -> None:
         with self._readable():
@@ -60,8 +62,8 @@ class StateFile:
     def transaction(self) -> Iterator[sqlite3.Connection]:
         """One writing transaction, alone among threads and processes; durable at its end."""
         with self._readable(), contextlib.closing(self._connect()) as connection:
-            connection.execute("PRAGMA journal_mode = WAL")
-            connection.execute("PRAGMA synchronous = FULL")
+            connection.execute(f"PRAGMA journal_mode = {'WAL' if self.durable else 'MEMORY'}")
+            connection.execute(f"PRAGMA synchronous = {'FULL' if self.durable else 'OFF'}")
             connection.execute("BEGIN IMMEDIATE")
             try:
                 yield connection

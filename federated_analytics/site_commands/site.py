@@ -84,7 +84,7 @@ def serve(config: ConfigFile) -> None:
     kinds = {"flame": scripts, "fedmed": fragments}
     guarded = GuardedSite.open(loaded, {k: handler for k, handler in kinds.items() if handler})
     if scripts:
-        scripts.resume(guarded.state.key)
+        scripts.resume(guarded)
     token = str(loaded.path(table.token_file)) if table.token_file else ""
     address = Address.parse(loaded.address, token)
     print(f"{loaded.site.name}: public key {guarded.state.key.public.text}", flush=True)

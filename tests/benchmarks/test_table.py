@@ -99,3 +99,12 @@ def test_the_page_holds_every_table_and_how_to_make_it() -> None:
     assert "`make bench` in 10 minutes" in text
     assert "2 cores, 24 GiB" in text
     assert "load at the start 0.5 and 1.5 at the end" in text
+
+
+def test_a_part_of_the_page_is_replaced_and_the_others_stay() -> None:
+    both = page.with_part(page.with_part("", "sites", "# one"), "fedmed", "## two")
+    assert page.with_part("", "sites", "# one") in both
+    again = page.with_part(both, "sites", "# three")
+    assert "# one" not in again
+    assert again.index("# three") < again.index("## two")
+    assert page.with_part(again, "sites", "# one") == both

@@ -173,7 +173,7 @@ def test_a_stop_reaches_the_sites(federation: Federation) -> None:
     courier = InProcessCourier({n: s.answer for n, s in federation.sites.items()})
     told = stop_at_sites(courier, analysis, "stopped by the analyst")
     assert told == {"hospital-a": "stopped", "hospital-b": "stopped"}
-    hub.join(30)
+    hub.join(60)
     [end] = ended
     for name in ("hospital-a", "hospital-b"):
         assert end.nodes[name] == {"status": "stopped", "reason": "stopped by the analyst"}

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+import runpy
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,6 +20,7 @@ import pytest
 from scipy.optimize import minimize
 
 from federated_analytics.flame.local_run import LocalRun, RunOptions
+from federated_analytics.omop.tables import Cdm
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "flame"
 SITES = ("north", "south", "west")
@@ -111,6 +116,46 @@ def test_the_fhir_counts_are_those_of_the_servers(fhir_server: str, tmp_path: Pa
     }
 
 
+def test_the_hospitals_blood_pressure_is_that_of_the_study(
+    database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    """By the example's one command, but on the tests' server."""
+    from federated_analytics.databases import postgres
+    from federated_analytics.privacy.policy import Policy
+    from tests.sites import ask, sites
+
+    server = SimpleNamespace(owner_url=lambda: database)
+    monkeypatch.setattr(postgres, "temporary_cluster", lambda: nullcontext(server))
+    command = ["omop_hospitals.py", "--persons", "1000", "--out", str(tmp_path / "out")]
+    monkeypatch.setattr(sys, "argv", command)
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_path(str(EXAMPLES / "omop_hospitals.py"), run_name="__main__")
+    assert ended.value.code == 0, capsys.readouterr().out
+    printed = [tuple(line.split(",")) for line in capsys.readouterr().out.split()]
+    study = """
+[study]
+name = "x"
+[population]
+kind = "condition"
+concepts = [201826]
+[[analysis]]
+kind = "summary"
+features = ["age", "systolic_bp"]
+by = ["sex"]
+"""
+    asked = [replace(s, cdm=Cdm(s.name, s.name)) for s in sites(database, SITES, Policy())]
+    rows = ask(study, asked, min_sites=2).rows
+    wanted = [
+        (row.strata_level, row.variable_name, row.estimate_name, row.estimate_value)
+        for row in rows
+        if row.estimate_name in ("count", "mean", "sd")
+    ]
+    assert printed == wanted
+    told = {line[:3]: line[3] for line in printed}
+    assert 40 < float(told["overall", "age", "mean"]) < 90
+    assert 110 < float(told["overall", "systolic_bp", "mean"]) < 170
+
+
 def test_the_page_names_every_script_and_a_command_for_each() -> None:
     page = (EXAMPLES / "README.md").read_text()
     commands = re.findall(r"federated-analytics flame run (\S+)", page)
@@ -137,7 +182,9 @@ def test_the_document_names_every_method_and_class() -> None:
 
     page = DOCUMENT.read_text()
     rows = page.partition("## What is the same")[2].partition("\n## ")[0]
-    named = set(re.findall(r"`(\w+)`", rows))
+    head, _, table = rows.partition("\n|")
+    first = "".join(line.split("|")[1] for line in table.splitlines() if line.count("|") > 2)
+    named = set(re.findall(r"`(\w+)`", head + first))
     ours = {name for name in vars(star) if name.startswith("Star") and name != "StarNode"}
     assert {name for name in named if name.startswith("Star")} == ours
     methods = {name for name in named if name.islower() and name != "meta"}

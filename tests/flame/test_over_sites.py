@@ -9,21 +9,25 @@ import secrets
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from federated_analytics import wire
 from federated_analytics.code_digest import code_digest
 from federated_analytics.couriers import InProcessCourier
 from federated_analytics.flame.at_site import ScriptsAtSite
+from federated_analytics.flame.node_host import NodeHost, NodeSettings
 from federated_analytics.flame.order import Pump, ScriptOrder
 from federated_analytics.flame.over_flower import Ended, NoSuchSite, run_script
 from federated_analytics.guarded_site import GuardedSite
 from federated_analytics.messages import Request
-from federated_analytics.signing import SigningKey, sign, unverified_reply
+from federated_analytics.privacy.policy import Policy
+from federated_analytics.signing import SigningKey, sign, unverified_reply, verify_reply
 from federated_analytics.site_config import SiteConfig
+from tests.sites import load
 
 pytestmark = [pytest.mark.timeout(120), pytest.mark.xdist_group("flame")]
 LONG = pytest.mark.skipif(
@@ -34,7 +38,7 @@ SITE = """\
 [site]
 name = "{name}"
 [database]
-url = "postgresql://nobody@127.0.0.1:1/none"
+url = "{url}"
 version = "1"
 [[project]]
 name = "p"
@@ -42,9 +46,10 @@ name = "p"
 name = "ann"
 key = "{key}"
 projects = ["p"]
-[policy]
+{grants}[policy]
 {policy}
 """
+NO_DATABASE = "postgresql://nobody@127.0.0.1:1/none"
 FREE = "free_exchange = true\n"
 NODES = {"hospital-a": "default", "hospital-b": "default", "server": "aggregator"}
 SUM = """
@@ -79,12 +84,14 @@ class Federation:
     sites: dict[str, GuardedSite] = field(default_factory=dict)
     handlers: list[ScriptsAtSite] = field(default_factory=list)
     said: list[str] = field(default_factory=list)
+    values: dict[str, list[float]] = field(default_factory=dict)
 
-    def site(self, name: str) -> None:
+    def site(self, name: str, url: str = NO_DATABASE, grants: str = "") -> None:
         folder = self.folder / name
         folder.mkdir()
         file = folder / "site.toml"
-        file.write_text(SITE.format(name=name, key=KEY.public.text, policy=self.policy))
+        own = {"name": name, "url": url, "grants": grants}
+        file.write_text(SITE.format(key=KEY.public.text, policy=self.policy, **own))
         handler = ScriptsAtSite(folder / "flame")
         self.handlers.append(handler)
         self.sites[name] = GuardedSite.open(SiteConfig.load(file), {"flame": handler})
@@ -93,13 +100,13 @@ class Federation:
         self,
         script: str,
         limit: float = 60.0,
-        epsilon: float = 0.0,
         *,
+        epsilon: float = 0.0,
         keys: dict[str, str] | None = None,
         **parameters: object,
     ) -> ScriptOrder:
         given = {"value": 2, **parameters}
-        return ScriptOrder("sum.py", script, NODES, given, limit, epsilon, keys or {})
+        return ScriptOrder("sum.py", script, NODES, given, limit, keys or {}, epsilon)
 
     def run(
         self, order: ScriptOrder, *, approve: bool = True, seconds: float = 30.0, run: str = ""
@@ -341,3 +348,130 @@ def test_a_pump_for_an_unknown_analysis_is_refused(federation: Federation) -> No
     refusal = wire.decode_release(unverified_reply(reply).release).refusal
     assert refusal is not None
     assert refusal.code == "unknown_analysis_run"
+
+
+RELEASED = """
+import json
+from flame import FlameCoreSDK
+flame = FlameCoreSDK(silent=True)
+keys = {
+    "features": ["x"],
+    "population": {"kind": "table", "table": "t"},
+    "feature": {"x": {"range": [0, 500], "step": 1}},
+}
+result = flame.aggregate.summary(**keys)
+if flame.get_role() == "aggregator":
+    flame.submit_final_result(json.dumps([vars(row) for row in result.rows]))
+    flame.analysis_finished()
+else:
+    try:
+        flame.send_message(["server"], "own", {"of": "its own"}, timeout=2)
+    except Exception as error:
+        print(error.code)
+"""
+
+
+@pytest.fixture(scope="module")
+def tables(database: str) -> dict[str, list[float]]:
+    """A table of persons in each hospital's schema; the values of x."""
+    found = {}
+    for number, name in enumerate(("hospital-a", "hospital-b")):
+        count = 50 + 30 * number
+        found[name] = [float((i * 7 + number) % 100) for i in range(count)]
+        rows = pd.DataFrame({"person_id": range(1, count + 1), "x": found[name]})
+        load(database, name, {"t": rows})
+    return found
+
+
+@pytest.fixture
+def hospitals(
+    database: str, tables: dict[str, list[float]], tmp_path: Path
+) -> Iterator[Federation]:
+    """Two strict sites with a database each."""
+    found = Federation(tmp_path, policy="")
+    found.values = tables
+    for name in tables:
+        found.site(name, f'{database}"\ncdm_schema = "{name}')
+    yield found
+    for handler in found.handlers:
+        handler.stop()
+    for site in found.sites.values():
+        site.stop(0.0)
+
+
+def test_a_release_leaves_a_strict_site_and_is_charged_to_the_analyst(
+    hospitals: Federation,
+) -> None:
+    ended = hospitals.run(hospitals.order(RELEASED))
+    rows = json.loads(result(ended))
+    pooled = pd.Series([x for held in hospitals.values.values() for x in held])
+    told = {r["estimate_name"]: r["estimate_value"] for r in rows if r["cdm_name"] == "pooled"}
+    assert float(told["mean"]) == pytest.approx(pooled.mean(), rel=1e-12)
+    assert float(told["sd"]) == pytest.approx(pooled.std(), rel=1e-12)
+    printed = next((hospitals.folder / "hospital-a").rglob("worker.log")).read_text()
+    assert "free_exchange_refused" in printed  # a message of its own did not leave
+    audit = hospitals.sites["hospital-a"].state.audit
+    lines = [line for line in audit.lines() if line["decision"] == "released"]
+    [study] = [line for line in lines if line["study_name"] == "flame.omop"]
+    assert (study["analyst"], study["project"]) == ("ann", "p")
+    released = [wire.decode_release(audit.read_released(line["released"])) for line in lines]
+    letters = [x for one in released if one.exchange for x in json.loads(one.exchange)["letters"]]
+    [sent] = [letter for _, letter in letters if letter["kind"] == "release"]
+    assert set(sent) == {"kind", "id", "recipients", "release"}
+    key = hospitals.sites["hospital-a"].state.key.public
+    order = str(study["request"]).partition("/")[0]
+    assert order in {line["request"] for line in lines if line is not study}
+    reply = base64.b64decode(sent["release"])
+    said = verify_reply(reply, order, {key.fingerprint: key})  # signed by the site
+    assert said.release == audit.read_released(study["released"])
+    assert not audit.verify()
+
+
+def test_where_each_study_is_approved_a_script_s_is_too(hospitals: Federation) -> None:
+    for name, site in hospitals.sites.items():
+        policy = site.site.policy.model_copy(update={"approval": "manual"})
+        hospitals.sites[name].site = replace(site.site, policy=policy)
+    rows = json.loads(result(hospitals.run(hospitals.order(RELEASED))))
+    assert any(r["estimate_name"] == "mean" for r in rows)
+    lines = list(hospitals.sites["hospital-a"].state.audit.lines())
+    approved = [line["study_name"] for line in lines if line["decision"] == "approved"]
+    assert approved == ["sum.py", "flame.omop"]
+
+
+def test_a_script_asks_what_its_analyst_is_granted(database: str, tmp_path: Path) -> None:
+    found = Federation(tmp_path, policy="")
+    for name in ("hospital-a", "hospital-b"):
+        found.site(name, grants='analyses = ["flame", "counts"]\n')
+    try:
+        ended = found.run(found.order(RELEASED))
+    finally:
+        for handler in found.handlers:
+            handler.stop()
+    assert "not_granted" in json.dumps([found.audited(n) for n in found.sites])
+    assert "not_granted" in ended.nodes["server"]["reason"]
+
+
+def test_a_release_of_another_site_is_not_taken(tmp_path: Path) -> None:
+    """A node that sends, as its own, what says that it is another site's, or what is none."""
+    settings = NodeSettings("server", NODES, "a" * 32, "p")
+    policy, version = Policy(), "1"
+    own = wire.encode_release(policy.introduce(site="hospital-a", version=version))
+    host = NodeHost(settings, tmp_path, durable=False)
+    for number, body in enumerate((own, b"no release", own[:-3]), 1):
+        text = base64.b64encode(body).decode()
+        letter = {"kind": "release", "id": f"{number}", "recipients": ["server"], "release": text}
+        letter["sender"] = "hospital-b"
+        host.exchange({"confirmed": 0, "letters": [[number, letter]]})
+    letter = {
+        **letter,
+        "id": "4",
+        "sender": "hospital-a",
+        "release": base64.b64encode(own).decode(),
+    }
+    bundle = host.exchange({"confirmed": 0, "letters": [[4, letter]]})
+    logged = [letter["text"] for _, letter in bundle["letters"] if letter["kind"] == "log"]
+    assert len(logged) == 3
+    assert all("hospital-b" in text for text in logged)
+    found = host.await_releases(["hospital-a", "hospital-b"], None, time.monotonic())
+    assert found == {"hospital-a": ["4"], "hospital-b": []}
+    host.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import subprocess
 import sys
 import time
@@ -42,6 +43,7 @@ time.sleep(600)
 def test_a_run_is_stopped_everywhere(tmp_path: Path) -> None:
     (tmp_path / "sleep.py").write_text(SCRIPT)
     runner, out = CliRunner(), tmp_path / "out"
+    hub = f"hub-{secrets.token_hex(4)}"  # its workers are told from those of other tests by it
     said: list[str] = []
     with TemporaryDirectory(prefix="fa-") as place:
         folder = Path(place)
@@ -60,13 +62,14 @@ def test_a_run_is_stopped_everywhere(tmp_path: Path) -> None:
                     "-c",
                     "from federated_analytics.flame.commands import app; app()",
                 ),
-                *("run", str(tmp_path / "sleep.py"), "--nodes=hospital-a,hospital-b,server"),
-                *("--aggregator=server", f"--superlink={federation.address}"),
+                *("run", str(tmp_path / "sleep.py"), f"--nodes=hospital-a,hospital-b,{hub}"),
+                *(f"--aggregator={hub}", f"--superlink={federation.address}"),
                 *(f"--key={folder / 'analyst.pem'}", f"--project={PROJECT}", f"--out={out}"),
             ]
             with (tmp_path / "run.log").open("w") as log:
                 run = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
-            _until(lambda: len(_progress(out)) == 3, 120)
+            _until(lambda: len(_progress(out)) == 3, 300)
+            assert len(_workers(hub, folder)) >= 3
             shown = runner.invoke(app, ["status", str(out)]).output
             assert "running\nhospital-a: running  20 %  up\n" in shown
             stopped = runner.invoke(app, ["stop", str(out)])
@@ -74,10 +77,11 @@ def test_a_run_is_stopped_everywhere(tmp_path: Path) -> None:
             assert run.wait(30) == 1
             printed = (tmp_path / "run.log").read_text()
             assert "hospital-a: stopped\nhospital-b: stopped" in printed
-            _until(lambda: not _workers(), 20)  # the aggregator's too, beside the ServerApp
+            # The aggregator's too, beside the ServerApp.
+            _until(lambda: not _workers(hub, folder), 30)
     status = RunFiles(out).status()
     assert status["state"] == "stopped"
-    for node in ("hospital-a", "hospital-b", "server"):
+    for node in ("hospital-a", "hospital-b", hub):
         assert status["nodes"][node] == {"status": "stopped", "reason": "stopped by the analyst"}
 
 
@@ -93,13 +97,14 @@ def _until(true: object, seconds: float) -> None:
         time.sleep(0.2)
 
 
-def _workers() -> list[str]:
-    """Workers of this script, whoever has started them."""
+def _workers(hub: str, folder: Path) -> list[str]:
+    """Workers of the aggregator by its name, and of the sites by their folder."""
     found = []
     for process in Path("/proc").glob("[0-9]*"):
         try:
-            line = (process / "cmdline").read_bytes()
-            if b"worker_main" in line and "fa-" in str((process / "cwd").readlink()):
+            ours = hub.encode() in (process / "environ").read_bytes()
+            below = str((process / "cwd").readlink()).startswith(str(folder))
+            if (ours or below) and b"worker_main" in (process / "cmdline").read_bytes():
                 found.append(process.name)
         except OSError:
             continue

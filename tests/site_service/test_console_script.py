@@ -51,7 +51,7 @@ HOSTILE = (
 
 
 def asked_for(source: str, **parameters: object) -> Asked:
-    order = ScriptOrder("mean.py", source, NODES, parameters, 600.0, 0.5)
+    order = ScriptOrder("mean.py", source, NODES, parameters, 600.0, epsilon=0.5)
     return replace(
         ASKED,
         study_name=order.name,
