@@ -114,7 +114,6 @@ def _over_flower(folder: Path) -> TestRun:
             limit=900,
             epsilon_budget=1.0,
             approval_seconds=120,
-            epsilon_budget=2.0,
             known_sites=known,
         )
         return read(
