@@ -220,6 +220,8 @@ def at_aggregator():
     see("submitted pickle", flame.submit_final_result, {"a": [1]}, output_type="pickle")
     see("submitted noise", flame.submit_final_result, 100.0,
         local_dp={"epsilon": 1.0, "sensitivity": 1.0})
+    see("noise beyond the budget", flame.submit_final_result, 100.0,
+        local_dp={"epsilon": 1.0, "sensitivity": 1.0})
     see("noise without numbers", flame.submit_final_result, "x",
         local_dp={"epsilon": 1.0, "sensitivity": 1.0})
     flame.submit_final_result(json.dumps({**found, me: saw}))

@@ -78,6 +78,7 @@ def _here(folder: Path) -> TestRun:
         project=PROJECT,
         parameters=PARAMETERS,
         limit=120,
+        epsilon_budget=1.0,
     )
     (folder / "data" / HUB).mkdir()
     return read(LocalRun(options).run())
@@ -111,8 +112,8 @@ def _over_flower(folder: Path) -> TestRun:
             out=folder / "out",
             parameters=PARAMETERS,
             limit=900,
+            epsilon_budget=1.0,
             approval_seconds=120,
-            epsilon_budget=2.0,
             known_sites=known,
         )
         return read(
@@ -394,6 +395,7 @@ def test_submit_final_result(seen: Seen) -> None:
         seen[HUB][f"submitted {kind}"]["status"] == "success" for kind in ("bytes", "pickle")
     )
     assert seen[HUB]["noise without numbers"][0] == "refused"
+    assert seen[HUB]["noise beyond the budget"] == refused("budget_spent")
 
 
 @EACH

@@ -20,29 +20,34 @@ import pytest
 from federated_analytics import desk, wire
 from federated_analytics.code_digest import code_digest
 from federated_analytics.couriers import InProcessCourier
+from federated_analytics.flame.federation_run import FederationOptions, run_on_federation
 from federated_analytics.flame.hub_objects import FolderHub
+from federated_analytics.flame.local_run import RunResult
 from federated_analytics.flame.local_storage import LocalStorage
 from federated_analytics.flame.node_host import NodeHost, NodeSettings
 from federated_analytics.flame.node_place import LocalNode, Place
 from federated_analytics.flame.order import ScriptOrder
 from federated_analytics.flame.over_flower import Ended, run_script
+from federated_analytics.flame.testbed import read
 from federated_analytics.flame.worker_process import Limits
 from federated_analytics.local.guarded import PROJECT, GuardedHospital
+from federated_analytics.local.processes import local_federation
 from federated_analytics.messages import Request
 from federated_analytics.signing import SigningKey, sign
 
-pytestmark = [pytest.mark.timeout(120), pytest.mark.xdist_group("flame")]
+LONG = bool(os.environ.get("FEDERATED_ANALYTICS_FEDERATION"))
+pytestmark = [pytest.mark.timeout(120), pytest.mark.xdist_group("flower" if LONG else "flame")]
 NODES = {"hospital-a": "default", "server": "aggregator"}
 KEY = SigningKey.new()
-LONG = bool(os.environ.get("FEDERATED_ANALYTICS_FEDERATION"))
 ROUNDS = 30
 SCRIPT = f"""
 import time
 from flame import FlameCoreSDK
 flame = FlameCoreSDK(silent=True)
+rounds = flame.get_parameters().get("rounds", {ROUNDS})
 if flame.get_role() == "aggregator":
     got, data = [], []
-    while len(got) < {ROUNDS}:
+    while len(got) < rounds:
         for message in flame.await_messages(["hospital-a"], "ping")["hospital-a"]:
             got.append(message.body["n"])
             flame.send_message(["hospital-a"], "pong", {{"n": message.body["n"]}})
@@ -52,7 +57,7 @@ if flame.get_role() == "aggregator":
     flame.analysis_finished()
 else:
     back = []
-    for n in range({ROUNDS}):
+    for n in range(rounds):
         flame.flame_log(f"at {{n}}")
         flame.send_message(["server"], "ping", {{"n": n}}, timeout=0)
         if n % 5 == 4:
@@ -112,15 +117,28 @@ class OneSite:
 
         thread = threading.Thread(target=hub, daemon=True)
         thread.start()
-        while not self.site.approve_pending():
-            time.sleep(0.1)
+        self.approved()
         return thread
+
+    def approved(self) -> None:
+        """Wait until the operator has approved the script."""
+        end = time.monotonic() + 120
+        while not self.site.approve_pending():
+            assert time.monotonic() < end, self.said
+            time.sleep(0.2)
 
     def until(self, line: str, seconds: float = 30) -> None:
         end = time.monotonic() + seconds
         while not any(line in said for said in self.said):
             assert time.monotonic() < end, [line, *self.said]
             time.sleep(0.02)
+
+    def until_printed(self, line: str, seconds: float) -> None:
+        """Wait for a line of the script at the site, whenever the hub may hear of it."""
+        end = time.monotonic() + seconds
+        while not any(line in log.read_text() for log in self.site.folder.rglob("worker.log")):
+            assert time.monotonic() < end, line
+            time.sleep(0.1)
 
     def kill(self) -> None:
         """kill -9, of the service's process alone."""
@@ -201,6 +219,48 @@ def test_a_worker_that_died_with_its_service_is_a_failed_node(one: OneSite) -> N
         "reason": "its worker was gone when the site's service came back; run it again",
     }
     assert base64.b64decode(one.ended.submissions[0]["data"]).decode() == "{'hospital-a': None}"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.skipif(not LONG, reason="make federation runs it")
+def test_a_killed_service_over_a_federation(one: OneSite, tmp_path: Path) -> None:
+    """The same, with a SuperLink, a SuperNode and a ServerApp between the two."""
+    (tmp_path / "script.py").write_text(SCRIPT)
+    KEY.save(tmp_path / "analyst.pem")
+    results: list[RunResult] = []
+    with local_federation([one.site.node_config]) as federation:
+        options = FederationOptions(
+            script=tmp_path / "script.py",
+            nodes=list(NODES),
+            aggregator="server",
+            superlink=federation.address,
+            key=tmp_path / "analyst.pem",
+            project=PROJECT,
+            out=tmp_path / "out",
+            parameters={"rounds": 15},
+            limit=900,
+        )
+        thread = threading.Thread(
+            target=lambda: results.append(run_on_federation(options, one.said.append)), daemon=True
+        )
+        thread.start()
+        one.approved()
+        one.until_printed("at 7", 200)
+        guard = one.guard()
+        one.kill()
+        time.sleep(3)
+        one.restart()
+        assert one.guard() == guard
+        thread.join(600)
+    assert results, one.said
+    assert results[0].succeeded, [results, *one.said[-20:]]
+    found = read(results[0])
+    got, back, size = json.loads(found.texts[0])
+    assert got == back == list(range(15))
+    assert size == 1_000_000
+    logged = [text for _, text in found.logged("hospital-a")]
+    assert logged == [f"at {n}" for n in range(15)]
 
 
 @pytest.mark.skipif(not LONG, reason="make federation runs it")
