@@ -103,7 +103,7 @@ def end_local_superlink(flwr_home: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("flower")
+@pytest.mark.xdist_group("demo")
 def test_step_by_step(readme: str, root: Path, environment: dict[str, str], tmp_path: Path) -> None:
     taken = in_use()
     if taken:

@@ -16,7 +16,7 @@ from federated_analytics.local.program import descendants, program
 from federated_analytics.report.result import Result
 from tests.local.test_program import all_gone
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("flower")]
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("demo")]
 
 
 @pytest.fixture(scope="module")
