@@ -20,6 +20,14 @@ _STYLE = (
     "@media(prefers-color-scheme:dark){body{background:#161616;color:#eee}td,th{border-color:#444}"
     "a{color:#8ab4f8}}"
 )
+HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; "
+    "frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-store",
+}
+"""Of every response: nothing from elsewhere is loaded, and no script runs."""
 _NAV = {"/": "Status", "/ops": "Operations", "/data": "Data", "/policies": "Policies"}
 
 

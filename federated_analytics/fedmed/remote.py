@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import random
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -20,6 +22,8 @@ TOKEN_VARIABLE = "FEDMED_TOKEN"
 """Holds the token of servers for which `Remote` is given none."""
 SECONDS = 60.0
 MAX_REPLY_BYTES = 8 * 2**20
+RETRY_SECONDS = (0.2, 0.5, 1.0)
+_AGAIN = frozenset({"connection_lost", "too_many_requests", "server_busy"})
 _STATUS = {
     401: Fault(
         "wrong_token",
@@ -49,7 +53,19 @@ class HttpServer:
     certificates: str = ""
 
     def exchange(self, requests: Mapping[str, bytes]) -> Mapping[str, bytes | Fault]:
-        return {server: self._post(body) for server, body in requests.items()}
+        return {server: self._answer(body) for server, body in requests.items()}
+
+    def _answer(self, body: bytes) -> bytes | Fault:
+        """A reply; where a busy server closed the connection, the same is asked again.
+
+        That costs nothing: the same asks have the same answer.
+        """
+        for pause in RETRY_SECONDS:
+            found = self._post(body)
+            if not isinstance(found, Fault) or found.code not in _AGAIN:
+                return found
+            time.sleep(pause * (1 + random.random()))  # not all who were refused come at once
+        return self._post(body)
 
     def _post(self, body: bytes) -> bytes | Fault:
         import httpx
@@ -76,6 +92,12 @@ class HttpServer:
             )
         except httpx.ConnectError as error:
             return _not_connected(error)
+        except (httpx.ReadError, httpx.WriteError, httpx.RemoteProtocolError) as error:
+            return Fault(
+                "connection_lost",
+                f"The server closed the connection ({type(error).__name__}).",
+                "Is this the address of a FedMed server? Then ask again in a few seconds.",
+            )
         except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as error:
             return Fault(
                 "server_failed",

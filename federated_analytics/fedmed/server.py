@@ -110,6 +110,11 @@ class Server:
                 return flask.Response(pages.locked(self.name), 401, {"WWW-Authenticate": "Bearer"})
             return None
 
+        @app.after_request
+        def guarded(response: flask.Response) -> flask.Response:
+            response.headers.update(pages.HEADERS)
+            return response
+
         @app.post("/answer")
         def answer() -> Any:
             body = flask.request.get_data(cache=False)

@@ -27,15 +27,22 @@ BATCHES = max(4, STUDIES // 250)
 @pytest.fixture(scope="module")
 def tables(database: str) -> dict[str, pd.DataFrame]:
     made = {}
-    for seed in range(BATCHES):
-        rng = random.Random(seed)
+    for batch in range(BATCHES):
+        rows = skewed(random.Random(batch))
+        load(database, f"r{batch}", {"t": rows})
+        made[f"r{batch}"] = rows
+    return made
+
+
+def skewed(rng: random.Random) -> pd.DataFrame:
+    """60 to 200 persons with some group of 1 to 4 to be found out."""
+    while True:
         rows = pd.DataFrame({"person_id": range(rng.randint(60, 200))})
         for name, levels in LEVELS.items():
             weights = [rng.random() ** 4 + 0.005 for _ in levels]
             rows[name] = rng.choices(levels, weights, k=len(rows))
-        load(database, f"r{seed}", {"t": rows})
-        made[f"r{seed}"] = rows
-    return made
+        if (rows.groupby(list(LEVELS)).size() < K).any():
+            return rows
 
 
 def random_study(rng: random.Random) -> str:
