@@ -21,6 +21,7 @@ from federated_analytics.fedmed.fragments import Fragment
 from federated_analytics.fedmed.persons import Persons
 from federated_analytics.fedmed.protocol import Asks
 from federated_analytics.fedmed.reduce import prepare
+from federated_analytics.privacy.audit import Audit
 from federated_analytics.privacy.ledger import Ledger
 from federated_analytics.privacy.policy import refuse
 from federated_analytics.privacy.release import Release
@@ -41,10 +42,17 @@ class FragmentSite:
         state: a folder that keeps versions and what was asked for; a temporary one where left
             out, so that a restart forgets it.
         name: shown in answers.
+        audited: every answer is written into the state folder before it leaves. Behind a site's
+            service, that writes them.
     """
 
     def __init__(
-        self, config: Config | None = None, state: Path | None = None, *, name: str = ""
+        self,
+        config: Config | None = None,
+        state: Path | None = None,
+        *,
+        name: str = "",
+        audited: bool = False,
     ) -> None:
         from federated_analytics.fedmed.config import Config
         from federated_analytics.fedmed.versions import Versions
@@ -61,6 +69,7 @@ class FragmentSite:
         self._ledger = (
             None if self.config.is_off else Ledger.open(folder, durable=state is not None)
         )
+        self._audit = Audit.open(folder, self._ledger) if audited and self._ledger else None
         self._lock = threading.Lock()
         self._persons: dict[str, Persons] = {}
         self._guards: dict[str, tuple[object, Guard]] = {}
@@ -96,7 +105,25 @@ class FragmentSite:
 
     def answer(self, body: bytes) -> bytes:
         """A release, as bytes. Never raises; never says more."""
-        return wire.encode_release(self.release(body))
+        release = self.release(body)
+        encoded = wire.encode_release(release)
+        if self._audit is None:
+            return encoded
+        refusal = wire.decode_release(encoded).refusal
+        try:
+            self._audit.append(
+                {
+                    "decision": "refused" if refusal else "released",
+                    "code": refusal.code if refusal else "",
+                    "kind": "fedmed",
+                    "study": hashlib.sha256(body).hexdigest(),
+                },
+                released=encoded,
+            )
+        except FederatedAnalyticsError as error:
+            log.error("the audit cannot be written: %s", error.code)
+            return wire.encode_release(self._refused(error))
+        return encoded
 
     def release(self, body: bytes) -> Release:
         """The release that answers a request of the kind `fedmed`."""

@@ -42,7 +42,8 @@ class Server:
     Args:
         config: a file in FedMed's form, or its content; the strict default where left out.
         tokens: which clients are let in; FEDMED_TOKEN's where left out, or a new one, printed.
-        state: a folder that keeps over restarts what was asked and which version is shown.
+        state: a folder that keeps over restarts what was asked and which version is shown, and
+            every answer (`federated-analytics site audit list FOLDER`).
         name: shown on the status page.
         requests_a_minute: of all clients together; more are told to wait.
 
@@ -62,7 +63,8 @@ class Server:
         self.config = Config() if config is None else Config.load(config)
         self.name = name
         self._tokens = list(tokens) if tokens else _tokens()
-        self._site = FragmentSite(self.config, Path(state) if state else None, name=name)
+        folder = Path(state) if state else None
+        self._site = FragmentSite(self.config, folder, name=name, audited=state is not None)
         self._rate = _Rate(requests_a_minute)
         if self.config.is_off:
             print(f"fedmed: {OFF}", file=sys.stderr, flush=True)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from federated_analytics.privacy.audit import Audit
 
 app = typer.Typer(no_args_is_help=True)
-ConfigFile = Annotated[Path, typer.Argument(help="The site's site.toml.")]
+ConfigFile = Annotated[Path, typer.Argument(help="site.toml, or a state folder.")]
 
 
 @app.command("list", epilog="Example: federated-analytics site audit list site.toml")
@@ -81,12 +81,13 @@ def _audit(config: Path) -> Audit:
     from federated_analytics.privacy.ledger import Ledger
     from federated_analytics.site_config import SiteConfig
 
-    folder = SiteConfig.load(config).state
+    folder = config if config.is_dir() else SiteConfig.load(config).state
     # A mistyped folder is not to be an empty audit, whole and in order.
     if not any((folder / name).is_file() for name in ("audit.jsonl", "ledger.sqlite")):
         raise ConfigError(
             "The site's state folder holds no audit.",
             where=f"{config.name}: site.state",
-            remedy="Give the site.toml of a site whose service has started.",
+            remedy="Give the site.toml of a site whose service has started, or a FedMed server's "
+            "state folder.",
         )
     return Audit(folder, Ledger.open(folder))
