@@ -134,7 +134,7 @@ def load_fragments(file: Path, name: str) -> FragmentSite:
     """The site that a YAML file describes.
 
     Keys: `config`, the server's configuration; `state`, a folder that keeps versions and what
-    was answered; `fragments`, by name: a Parquet or CSV file, or {url, table} of a database.
+    was answered; `fragments`, by name: a Parquet or CSV file.
     Paths are relative to the file.
 
     Raises:
@@ -163,11 +163,9 @@ def load_fragments(file: Path, name: str) -> FragmentSite:
     return site
 
 
-def _data_at(place: Any, file: Path) -> Any:
+def _data_at(place: Any, file: Path) -> Path:
     if isinstance(place, str):
         return file.parent / place
-    if isinstance(place, dict) and set(place) == {"url", "table"}:
-        return place["url"], place["table"]
     raise ConfigError(
-        "A fragment is a path, or url and table of a database.", where=f"{file.name}: fragments"
+        "A fragment is the path of a Parquet or CSV file.", where=f"{file.name}: fragments"
     )
