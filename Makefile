@@ -50,12 +50,9 @@ attacks: $(STAMP)  ## Attack a site in every way that is known, and 5,000 random
 	@FEDERATED_ANALYTICS_ATTACKS=$${FEDERATED_ANALYTICS_ATTACKS:-5000} \
 	  $(BIN)/python -m pytest -n 2 tests/attacks $(PYTEST_ARGS)
 
-federation: $(STAMP)  ## FedMed, FLAME and the baseline over a real federation; some minutes.
-	@FEDERATED_ANALYTICS_FEDERATION=1 $(BIN)/python -m pytest \
-	  tests/fedmed/test_flower_run.py tests/flame/test_over_flower.py \
-	  tests/flame/test_stop_over_flower.py tests/flame/test_methods_over_flower.py \
-	  tests/flame/test_restart.py tests/flame/test_over_sites.py \
-	  tests/benchmarks/test_answers.py $(PYTEST_ARGS)
+federation: $(STAMP)  ## The longest tests, all of real federations; about a quarter of an hour.
+	@FEDERATED_ANALYTICS_FEDERATION=1 $(BIN)/python -m pytest -m federation \
+	  -n 2 --dist loadgroup $(PYTEST_ARGS)
 
 bench: $(STAMP)  ## Measure against the baseline and the floor, and print the table.
 	@$(BIN)/python -m benchmarks $(BENCH_ARGS)

@@ -19,6 +19,16 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest tests of real federations run by `make federation` alone."""
+    if os.environ.get("FEDERATED_ANALYTICS_FEDERATION"):
+        return
+    later = pytest.mark.skip(reason="minutes of a real federation; make federation runs it")
+    for item in items:
+        if item.get_closest_marker("federation"):
+            item.add_marker(later)
+
+
 @pytest.fixture(scope="session")
 def postgres_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """URL of a server's owner; FEDERATED_ANALYTICS_TEST_URL names one that is there already."""

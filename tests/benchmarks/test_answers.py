@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -62,10 +61,7 @@ def test_means_that_differ_are_an_error() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(
-    not os.environ.get("FEDERATED_ANALYTICS_FEDERATION"),
-    reason="minutes of a real federation; make federation runs it",
-)
+@pytest.mark.federation
 def test_both_apps_run_over_one_federation(cluster: Cluster, tmp_path: Path) -> None:
     configs: list[dict[str, str | int]] = [
         {"db-port": cluster.port, "site": name} for name in ("a", "b")

@@ -17,10 +17,7 @@ from tests.fedmed.servers import served
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(
-        not os.environ.get("FEDERATED_ANALYTICS_FEDERATION"),
-        reason="minutes of a real federation; make federation runs it",
-    ),
+    pytest.mark.federation,
 ]
 ROWS = pd.DataFrame(
     {"age": list(range(20, 60)), "sex": ["f", "m"] * 20, "weight": ([50.0, None, 71.5] * 14)[:40]}

@@ -53,7 +53,9 @@ class Seen:
         return self.nodes[node]
 
 
-@pytest.fixture(scope="module", params=["here", *(["flower"] if FLOWER else [])])
+@pytest.fixture(
+    scope="module", params=["here", pytest.param("flower", marks=pytest.mark.federation)]
+)
 def seen(request: pytest.FixtureRequest) -> Iterator[Seen]:
     with TemporaryDirectory(prefix="fa-") as place, fhir_server() as url:
         folder = Path(place)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -18,10 +17,7 @@ from tests.flame.test_over_sites import SUM
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.xdist_group("flower"),
-    pytest.mark.skipif(
-        not os.environ.get("FEDERATED_ANALYTICS_FEDERATION"),
-        reason="minutes of a real federation; make federation runs it",
-    ),
+    pytest.mark.federation,
 ]
 NOWHERE = "postgresql://nobody@127.0.0.1:1/none"
 POLICY = "free_exchange = true\n"

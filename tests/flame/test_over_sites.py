@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import base64
 import json
-import os
 import secrets
 import threading
 import time
@@ -31,9 +30,7 @@ from federated_analytics.site_config import SiteConfig
 from tests.sites import load
 
 pytestmark = [pytest.mark.timeout(120), pytest.mark.xdist_group("flame")]
-LONG = pytest.mark.skipif(
-    not os.environ.get("FEDERATED_ANALYTICS_FEDERATION"), reason="make federation runs it"
-)
+LONG = pytest.mark.federation
 KEY = SigningKey.new()
 SITE = """\
 [site]

@@ -184,10 +184,19 @@ def _running_in(folder: Path) -> list[str]:
     return [line for line in found if "pytest" not in line]
 
 
-def test_a_killed_service_loses_and_doubles_nothing(one: OneSite) -> None:
+@pytest.mark.parametrize(
+    "lines",
+    [
+        pytest.param(("at 7",), id="once"),
+        pytest.param(
+            ("at 7", "at 13", "at 17", "at 23"), id="four times", marks=pytest.mark.federation
+        ),
+    ],
+)
+def test_a_killed_service_loses_and_doubles_nothing(one: OneSite, lines: tuple[str, ...]) -> None:
     """At whatever moment it is: messages both ways, an object, every log line."""
     thread = one.run(SCRIPT)
-    for line in ("at 7", "at 13", "at 17", "at 23") if LONG else ("at 7",):
+    for line in lines:
         one.until(line)
         guard = one.guard()
         one.kill()
@@ -223,7 +232,7 @@ def test_a_worker_that_died_with_its_service_is_a_failed_node(one: OneSite) -> N
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-@pytest.mark.skipif(not LONG, reason="make federation runs it")
+@pytest.mark.federation
 def test_a_killed_service_over_a_federation(one: OneSite, tmp_path: Path) -> None:
     """The same, with a SuperLink, a SuperNode and a ServerApp between the two."""
     (tmp_path / "script.py").write_text(SCRIPT)
@@ -263,7 +272,7 @@ def test_a_killed_service_over_a_federation(one: OneSite, tmp_path: Path) -> Non
     assert logged == [f"at {n}" for n in range(15)]
 
 
-@pytest.mark.skipif(not LONG, reason="make federation runs it")
+@pytest.mark.federation
 def test_a_service_stopped_in_order_says_so_when_it_is_back(one: OneSite) -> None:
     """An operator's stop ends the analysis; the hub hears of it from the next service."""
     thread = one.run(WAITING)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import secrets
 import subprocess
 import sys
@@ -24,10 +23,7 @@ from tests.flame.test_over_flower import NOWHERE, POLICY
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.xdist_group("flower"),
-    pytest.mark.skipif(
-        not os.environ.get("FEDERATED_ANALYTICS_FEDERATION"),
-        reason="minutes of a real federation; make federation runs it",
-    ),
+    pytest.mark.federation,
 ]
 PROGRAM = "from federated_analytics.flame.commands import app; app()"
 SCRIPT = """

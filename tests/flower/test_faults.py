@@ -130,6 +130,7 @@ def test_a_database_that_hangs(federation: LocalFederation, cluster: Cluster) ->
     assert missing["code"] in ("database_unreachable", "database_timeout")
 
 
+@pytest.mark.federation
 def test_a_supernode_that_hangs_is_not_waited_for_after_the_deadline(
     federation: LocalFederation,
 ) -> None:
@@ -151,6 +152,7 @@ def test_a_killed_supernode_is_named(federation: LocalFederation) -> None:
     assert (missing["status"], missing["code"]) == ("no_answer", "no_answer")
 
 
+@pytest.mark.federation
 def test_a_killed_supernode_that_is_needed_fails_the_run(
     federation: LocalFederation, app: Path, tmp_path: Path
 ) -> None:
@@ -185,6 +187,7 @@ def test_two_supernodes_on_one_database_are_said_to_be(federation: LocalFederati
     assert "note" not in found[B]
 
 
+@pytest.mark.federation
 def test_a_superlink_that_dies_in_a_run(federation: LocalFederation, cluster: Cluster) -> None:
     sent = threading.Event()
     failure: list[BaseException] = []

@@ -63,6 +63,7 @@ def pooled_rows(result: Result) -> list[tuple[str | None, ...]]:
     )
 
 
+@pytest.mark.federation
 def test_a_submitted_study_equals_the_same_in_process(
     federation: LocalFederation, hospitals: list[Cluster]
 ) -> None:
@@ -157,6 +158,7 @@ def test_an_error_of_the_study_reaches_the_analyst(federation: LocalFederation) 
     assert "2 of 2 sites answered" in str(caught.value)
 
 
+@pytest.mark.federation
 def test_the_result_of_a_run_is_not_printed_when_it_is_returned(
     federation: LocalFederation,
 ) -> None:

@@ -72,6 +72,7 @@ def test_the_demo_writes_its_result_and_leaves_nothing_running(state: Path, tmp_
     assert len({r for r in Result.load(out / "result.csv").rows if r.estimate_name == "mean"}) > 20
 
 
+@pytest.mark.federation
 @pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
 def test_the_guarded_demo_waits_for_approval_and_states_its_budget(
     state: Path, tmp_path: Path
@@ -90,7 +91,9 @@ def test_the_guarded_demo_waits_for_approval_and_states_its_budget(
     assert "ε" in (out / "report.html").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("after", ["PostgreSQL on", "asking"])
+@pytest.mark.parametrize(
+    "after", ["PostgreSQL on", pytest.param("asking", marks=pytest.mark.federation)]
+)
 @pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
 def test_an_interrupted_demo_leaves_nothing_running(
     state: Path, tmp_path: Path, after: str
