@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from federated_analytics.fedmed.local import Local
     from federated_analytics.fedmed.remote import Remote
     from federated_analytics.fedmed.server import Server
+    from federated_analytics.fedmed.sql.table import SQLTable
 
 _HOMES = {
     "AskFailed": "errors",
@@ -30,6 +31,7 @@ _HOMES = {
     "FedMedError": "errors",
     "Local": "local",
     "Remote": "remote",
+    "SQLTable": "sql.table",
     "Server": "server",
 }
 _MODULES = ("ops", "privacy", "stats")
@@ -41,6 +43,7 @@ __all__ = [
     "FedMedError",
     "Local",
     "Remote",
+    "SQLTable",
     "Server",
     "stats",
 ]

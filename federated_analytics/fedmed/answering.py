@@ -19,12 +19,24 @@ from federated_analytics.errors import (
     TooSimilar,
     did_you_mean,
 )
-from federated_analytics.fedmed.evaluate import Evaluation, Rows
+from federated_analytics.fedmed.evaluate import Evaluation, OtherRows, Rows
 from federated_analytics.fedmed.expression import Apply, Expression, Filter, walk
 from federated_analytics.fedmed.fragments import Fragment
-from federated_analytics.fedmed.guards import Guard
+from federated_analytics.fedmed.guards import Guard, Parts
 from federated_analytics.fedmed.protocol import Ask, Asks
-from federated_analytics.fedmed.reduce import MISSING, REDUCTIONS, Table, described, reduced
+from federated_analytics.fedmed.reduce import (
+    MISSING,
+    REDUCTIONS,
+    Table,
+    UnknownOperation,
+    described,
+    reduced,
+)
+from federated_analytics.fedmed.sql.parts import TableParts
+from federated_analytics.fedmed.sql.reduce import described as described_in_table
+from federated_analytics.fedmed.sql.reduce import reduced as reduced_in_table
+from federated_analytics.fedmed.sql.rows import SqlEvaluation, saturated
+from federated_analytics.fedmed.sql.table import Snapshot
 from federated_analytics.messages import Answer, Refusal
 from federated_analytics.privacy.draft import Draft, Evidence
 from federated_analytics.privacy.overlap import Answered, too_similar
@@ -55,7 +67,7 @@ class Answering:
     """One request, on one version of each fragment."""
 
     site: FragmentSite
-    snapshot: Mapping[str, tuple[Fragment, int]]
+    snapshot: Mapping[str, tuple[Fragment | Snapshot, int | str]]
 
     @property
     def policy(self) -> Policy:
@@ -103,15 +115,17 @@ class Answering:
             )
         fragment = self.snapshot[ask.fragment][0]
         if ask.op == "describe":
+            if isinstance(fragment, Snapshot):
+                return described_in_table(fragment)
             return described(fragment)
         owner = config.owner_operation(ask.op)
         if owner is None:
             config.check(ask.op)
         self._check_rows(ask)
-        guard = self._guard(ask.fragment)
-        evaluation = Evaluation(
-            lambda name: self._fragment(name), ask.fragment, guard.look, self._own_rows
-        )
+        if isinstance(fragment, Snapshot):
+            return self._of_table(ask, fragment)
+        guard = self._guard(ask.fragment, fragment)
+        evaluation = Evaluation(self._fragment, ask.fragment, guard.look, self._own_rows)
         operands = tuple(evaluation.rows(e) for e in ask.rows)
         by = tuple(evaluation.rows(e) for e in ask.by)
         if owner is not None:
@@ -125,6 +139,28 @@ class Answering:
                 for rows in operands
             )
         return reduced(ask, operands, by, exact=self.policy.min_count <= 1)
+
+    def _of_table(self, ask: Ask, snapshot: Snapshot) -> Table:
+        """An ask of a database's table, all of it in the database."""
+        if self.site.config.owner_operation(ask.op) is not None:
+            raise UnknownOperation(
+                f"The operation {ask.op[:60]!r} cannot be done in the database.",
+                where=str(ask)[:200],
+                remedy="The server's own operations are for fragments that it holds in memory.",
+            )
+        relation = snapshot.relation()
+        parts = TableParts(snapshot, relation)
+        # Values may change without a version's knowledge: a table is looked at in each request.
+        guard = self._new_guard(ask.fragment, parts)
+        evaluation = SqlEvaluation(relation, ask.fragment, snapshot.parses_dates, guard.look)
+        operands = tuple(evaluation.rows(e) for e in ask.rows)
+        by = tuple(evaluation.rows(e) for e in ask.by)
+        if self.site.config.saturation is not None:
+            operands = tuple(
+                saturated(relation, rows, self.site.config.saturation) for rows in operands
+            )
+        exact = self.policy.min_count <= 1
+        return reduced_in_table(ask, snapshot, relation, operands, by, exact)
 
     def _owners(self, ask: Ask, owner: Any, operands: tuple[Rows, ...]) -> Table:
         import pandas as pd
@@ -156,7 +192,12 @@ class Answering:
     def _fragment(self, name: str) -> Fragment:
         if name not in self.snapshot:
             raise UnknownFragment(f"There is no fragment {name[:100]!r}.")
-        return self.snapshot[name][0]
+        found = self.snapshot[name][0]
+        if isinstance(found, Snapshot):
+            raise OtherRows(
+                "A column of a database's table is combined with columns of the same table."
+            )
+        return found
 
     def _version(self, ask: Ask) -> str:
         return str(self.snapshot[ask.fragment][1]) if ask.fragment in self.snapshot else ""
@@ -165,17 +206,17 @@ class Answering:
         version = self.snapshot.get(fragment, (None, 0))[1]
         return f"{fragment}/{version}"
 
-    def _guard(self, name: str) -> Guard:
+    def _guard(self, name: str, fragment: Fragment) -> Guard:
         """Of a fragment's version; the whole of it is the first set that is compared (R5)."""
         versions = tuple(sorted((n, version) for n, (_, version) in self.snapshot.items()))
-        return self.site.guard(name, versions, lambda: self._new_guard(name))
+        persons = self.site.persons(name, fragment)
+        return self.site.guard(name, versions, lambda: self._new_guard(name, persons))
 
-    def _new_guard(self, name: str) -> Guard:
-        persons = self.site.persons(name, self.snapshot[name][0])
+    def _new_guard(self, name: str, parts: Parts) -> Guard:
         compare = self._comparer(name)
         if self.policy.min_count > 1 and self.policy.overlap:
-            compare(persons.everybody, name)
-        return Guard(self.policy.min_count, self.policy.dominance, persons, compare)
+            compare(parts.everybody, name)
+        return Guard(self.policy.min_count, self.policy.dominance, parts, compare)
 
     def _comparer(self, name: str) -> Callable[[PersonBitmap, str], None]:
         ledger, k = self.site.ledger, self.policy.min_count

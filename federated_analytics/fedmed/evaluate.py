@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 Array = Any
 Find = Callable[[str], Fragment]
-Observe = Callable[["Expression", "Rows"], None]
+Observe = Callable[["Expression", Any], None]
 OwnRows = Callable[[str], Callable[..., Any] | None]
 
 
@@ -76,6 +76,11 @@ class Rows:
     kept: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     def __len__(self) -> int:
+        return len(self.values)
+
+    @property
+    def extent(self) -> object:
+        """Of two parts with one text, whether they are over the same rows."""
         return len(self.values)
 
     def floats(self) -> Array:

@@ -8,19 +8,20 @@ import secrets
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from federated_analytics import __version__, wire
-from federated_analytics.errors import FederatedAnalyticsError, SiteFailed, WireError
+from federated_analytics.errors import ConfigError, FederatedAnalyticsError, SiteFailed, WireError
 from federated_analytics.fedmed.answering import Answering, as_refusal
 from federated_analytics.fedmed.expression import Column, walk
 from federated_analytics.fedmed.fragments import Fragment
 from federated_analytics.fedmed.persons import Persons
 from federated_analytics.fedmed.protocol import Asks
 from federated_analytics.fedmed.reduce import prepare
+from federated_analytics.fedmed.sql.table import Snapshot, SQLTable, TableFragment
 from federated_analytics.privacy.audit import Audit
 from federated_analytics.privacy.ledger import Ledger
 from federated_analytics.privacy.policy import refuse
@@ -72,13 +73,31 @@ class FragmentSite:
         self._audit = Audit.open(folder, self._ledger) if audited and self._ledger else None
         self._lock = threading.Lock()
         self._persons: dict[str, Persons] = {}
+        self._tables: dict[str, TableFragment] = {}
         self._guards: dict[str, tuple[object, Guard]] = {}
 
     def __setitem__(self, fragment: str, data: Any) -> None:
+        if isinstance(data, SQLTable):
+            self._put_table(fragment, data)
+            return
+        self._tables.pop(fragment, None)
         self._versions.put(fragment, data)
         self._load_rules()
-        prepare(self[fragment])
-        self.persons(fragment, self[fragment]).prepare()
+        published = self._versions.published(fragment)[0]
+        prepare(published)
+        self.persons(fragment, published).prepare()
+
+    def _put_table(self, fragment: str, table: SQLTable) -> None:
+        if self.config.new_samples is not None:
+            raise ConfigError(
+                "New rows of a database's table cannot be held back.",
+                where="privacy: NewSamples",
+                remedy="Offer a copy of the table as a Parquet file, or another server without it.",
+            )
+        keyed = self.config.policy.min_count > 1 and self.config.policy.overlap
+        self._tables[fragment] = table.open(keyed=keyed)
+        self._versions.remove(fragment)
+        self._load_rules()
 
     def _load_rules(self) -> None:
         """Import now what the first request would wait for."""
@@ -89,19 +108,21 @@ class FragmentSite:
             import federated_analytics.privacy.complementary  # noqa: F401
 
     def __delitem__(self, fragment: str) -> None:
+        self._tables.pop(fragment, None)
         self._versions.remove(fragment)
 
-    def __getitem__(self, fragment: str) -> Fragment:
+    def __getitem__(self, fragment: str) -> Fragment | TableFragment:
+        if fragment in self._tables:
+            return self._tables[fragment]
         return self._versions.published(fragment)[0]
 
     def append(self, fragment: str, rows: Any) -> None:
         """Rows behind a fragment's own; published when the owner's policy lets them be."""
+        if fragment in self._tables:
+            raise ConfigError(
+                "Rows are added to a database's table in the database.", where=fragment[:100]
+            )
         self._versions.append(fragment, rows)
-
-    @property
-    def fragments(self) -> Mapping[str, Fragment]:
-        """The published version of each fragment."""
-        return {name: self._versions.published(name)[0] for name in self._versions.names}
 
     def answer(self, body: bytes) -> bytes:
         """A release, as bytes. Never raises; never says more."""
@@ -144,8 +165,8 @@ class FragmentSite:
 
     def _released(self, asks: Asks, round: int) -> Release:
         started = time.monotonic()
-        answering = Answering(self, self._snapshot(asks))
-        answers = answering.answers(asks)
+        with self._snapshot(asks) as snapshot:
+            answers = Answering(self, snapshot).answers(asks)
         return self.config.policy.release(
             (),
             answers=answers,
@@ -158,7 +179,8 @@ class FragmentSite:
             seconds=int(1_000 * (time.monotonic() - started)) / 1_000,
         )
 
-    def _snapshot(self, asks: Asks) -> dict[str, tuple[Fragment, int]]:
+    @contextmanager
+    def _snapshot(self, asks: Asks) -> Iterator[dict[str, tuple[Fragment | Snapshot, int | str]]]:
         """One version of each fragment that is named, for the whole request."""
         named = {ask.fragment for ask in asks.asks} | {
             node.fragment
@@ -167,8 +189,14 @@ class FragmentSite:
             for node in walk(expression)
             if isinstance(node, Column) and node.fragment
         }
-        known = set(self._versions.names)
-        return {name: self._versions.published(name) for name in named & known}
+        found: dict[str, tuple[Fragment | Snapshot, int | str]] = {
+            name: self._versions.published(name) for name in named & set(self._versions.names)
+        }
+        with ExitStack() as stack:
+            for name in sorted(named & set(self._tables)):
+                table = stack.enter_context(self._tables[name].snapshot())
+                found[name] = table, table.version
+            yield found
 
     @property
     def ledger(self) -> Ledger | None:
@@ -205,7 +233,7 @@ class FragmentSite:
 
     @property
     def names(self) -> list[str]:
-        return sorted(self._versions.names)
+        return sorted({*self._versions.names, *self._tables})
 
 
 def _secret(folder: Path) -> bytes:

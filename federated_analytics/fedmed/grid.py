@@ -36,6 +36,11 @@ def _edges_array() -> NDArray[np.float64]:
     return np.array(_edges())
 
 
+def edges() -> tuple[float, ...]:
+    """Every edge, from the lowest."""
+    return _edges()
+
+
 def bins() -> int:
     """How many intervals there are."""
     return len(_edges()) + 1

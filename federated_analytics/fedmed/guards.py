@@ -15,15 +15,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from federated_analytics.errors import RequestRefused
-from federated_analytics.fedmed.evaluate import Rows
 from federated_analytics.fedmed.expression import Apply, Column, Expression, Filter
 from federated_analytics.fedmed.fragments import NUMBER, TRUTH
 
 if TYPE_CHECKING:
-    from federated_analytics.fedmed.persons import Persons
     from federated_analytics.privacy.person_bitmap import PersonBitmap
 
 MOST_SEEN = 10_000
@@ -36,6 +34,22 @@ class SinglesOut(RequestRefused):
     code = "singles_out"
 
 
+class Parts(Protocol):
+    """What is looked at of a part's rows, wherever they are.
+
+    `with_value` and `with_truth` give who has a row with a value, or for which it is true, and who
+    has one without. `spread` tells of the deviations from the median of the values that are there:
+    how many are not 0, the sum of the `top` largest, and of all.
+    """
+
+    @property
+    def everybody(self) -> PersonBitmap: ...
+    def lacks_values(self, rows: Any) -> bool: ...
+    def with_value(self, rows: Any) -> tuple[PersonBitmap, PersonBitmap]: ...
+    def with_truth(self, rows: Any) -> tuple[PersonBitmap, PersonBitmap]: ...
+    def spread(self, rows: Any, top: int) -> tuple[int, float, float]: ...
+
+
 @dataclass
 class Guard:
     """Looks at the parts of the expressions of one fragment's version.
@@ -43,38 +57,39 @@ class Guard:
     Args:
         k: the policy's minimum count; 1 lets everything pass.
         share: the policy's dominance.
-        persons: whose the rows are.
+        parts: the rows, and whose they are.
         compare: refuses a set of persons too similar to one that was asked for (R5).
     """
 
     k: int
     share: float
-    persons: Persons
+    parts: Parts
     compare: Callable[[PersonBitmap, str], None]
-    _seen: set[tuple[str, int]] = field(default_factory=set)
+    _seen: set[tuple[str, object]] = field(default_factory=set)
 
-    def look(self, expression: Expression, rows: Rows) -> None:
+    def look(self, expression: Expression, rows: Any) -> None:
         """RequestRefused where a part singles persons out; `rows` are those of the part."""
         if self.k <= 1 or isinstance(expression, Filter):
             return
-        seen = str(expression), len(rows)
+        seen = str(expression), rows.extent
         if seen in self._seen:
             return
         if isinstance(expression, Column):
-            if not rows.present.all():
-                self._divided(expression, rows, rows.present, "with a value")
+            if self.parts.lacks_values(rows):
+                self._divided(expression, self.parts.with_value(rows), "with a value")
         elif rows.kind == TRUTH:
-            self._divided(expression, rows, rows.values & rows.present, "for which it is true")
+            self._divided(expression, self.parts.with_truth(rows), "for which it is true")
         elif isinstance(expression, Apply) and rows.kind == NUMBER:
-            self._divided(expression, rows, rows.present, "with a value")
+            self._divided(expression, self.parts.with_value(rows), "with a value")
             self._concentrated(expression, rows)
         if len(self._seen) >= MOST_SEEN:
             self._seen.clear()
         self._seen.add(seen)
 
-    def _divided(self, expression: Expression, rows: Rows, flags: Any, which: str) -> None:
+    def _divided(
+        self, expression: Expression, sides: tuple[PersonBitmap, PersonBitmap], which: str
+    ) -> None:
         """Both sides of a division of the rows hold nobody or enough persons."""
-        sides = self.persons.divided(rows.positions, flags)
         for persons, text in zip(sides, (which, f"not {which}"), strict=True):
             if 0 < len(persons) < self.k:
                 raise SinglesOut(
@@ -87,21 +102,11 @@ class Guard:
             for persons in sides:
                 self.compare(persons, _place(expression))
 
-    def _concentrated(self, expression: Expression, rows: Rows) -> None:
-        import numpy as np
-
-        values = rows.floats()
-        if not len(values):
-            return
-        middle = float(np.median(values))
-        deviations = np.abs(values - middle)
-        some = int(np.count_nonzero(deviations))
+    def _concentrated(self, expression: Expression, rows: Any) -> None:
+        some, largest, total = self.parts.spread(rows, self.k - 1)
         if not some:
             return
-        top = min(self.k - 1, len(deviations))
-        largest = np.partition(deviations, len(deviations) - top)[-top:]
-        total = float(deviations.sum())
-        if some < self.k or (math.isfinite(total) and largest.sum() > self.share * total):
+        if some < self.k or (math.isfinite(total) and largest > self.share * total):
             raise SinglesOut(
                 "The values of a few persons make up most of what it computes.",
                 where=_place(expression),

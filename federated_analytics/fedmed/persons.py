@@ -13,10 +13,14 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from federated_analytics.fedmed.evaluate import Rows
+
 
 @dataclass(frozen=True)
 class Persons:
-    """Person ids of rows: those of the owner's column, or each row's own position.
+    """Person ids of rows in memory: those of the owner's column, or each row's own position.
+
+    It is what `guards.Parts` asks for.
 
     Args:
         column: of the persons, or "".
@@ -38,6 +42,26 @@ class Persons:
         if positions is None and self._ids is None and len(flags) == self.fragment.rows:
             return there, self.everybody.without(there)
         return there, self._of(positions, ~flags)
+
+    def lacks_values(self, rows: Rows) -> bool:
+        return not rows.present.all()
+
+    def with_value(self, rows: Rows) -> tuple[PersonBitmap, PersonBitmap]:
+        return self.divided(rows.positions, rows.present)
+
+    def with_truth(self, rows: Rows) -> tuple[PersonBitmap, PersonBitmap]:
+        return self.divided(rows.positions, rows.values & rows.present)
+
+    def spread(self, rows: Rows, top: int) -> tuple[int, float, float]:
+        import numpy as np
+
+        values = rows.floats()
+        if not len(values):
+            return 0, 0.0, 0.0
+        deviations = np.abs(values - float(np.median(values)))
+        top = min(top, len(deviations))
+        largest = np.partition(deviations, len(deviations) - top)[-top:]
+        return int(np.count_nonzero(deviations)), float(largest.sum()), float(deviations.sum())
 
     @cached_property
     def everybody(self) -> PersonBitmap:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from federated_analytics.aggregates.base import Aggregate
@@ -186,7 +187,7 @@ def _coded(rows: Rows) -> tuple[NDArray[np.int64], list[str]]:
     if "codes" not in rows.kept:
         codes, unique = pd.factorize(rows.values)
         codes = np.where(rows.present, codes, -1)
-        rows.kept["codes"] = codes, [_text(value, rows.kind) for value in pd.Index(unique)]
+        rows.kept["codes"] = codes, [text_of(value, rows.kind) for value in pd.Index(unique)]
     found: tuple[NDArray[np.int64], list[str]] = rows.kept["codes"]
     return found
 
@@ -295,19 +296,25 @@ def _intervals(ask: Ask, part: Part, exact: bool) -> Iterator[tuple[str, Aggrega
     yield "", IntervalCounts.of(((i, i + 1, n) for i, n in triples), grid.bins())
 
 
-def _histogram(ask: Ask, part: Part, exact: bool) -> Iterator[tuple[str, Aggregate]]:
-    import numpy as np
-
+def edges_of(ask: Ask) -> list[float]:
+    """The edges of a histogram; BadParameter where they are none."""
     edges = ask.params.get("edges")
     fits = isinstance(edges, list) and len(edges) > 1
     if not fits or not all(isinstance(e, int | float) and not isinstance(e, bool) for e in edges):  # type: ignore[union-attr]
         raise BadParameter("edges is a list of at least two numbers.", where="edges")
-    rising = np.array(edges, dtype=np.float64)
-    if (np.diff(rising) <= 0).any():
+    rising = [float(edge) for edge in edges]  # type: ignore[union-attr]
+    if any(b <= a for a, b in pairwise(rising)):
         raise BadParameter("The edges rise.", where="edges")
-    counts, _ = np.histogram(part.numbers(), rising)
+    return rising
+
+
+def _histogram(ask: Ask, part: Part, exact: bool) -> Iterator[tuple[str, Aggregate]]:
+    import numpy as np
+
+    edges = edges_of(ask)
+    counts, _ = np.histogram(part.numbers(), np.array(edges))
     triples = ((i, i + 1, int(n)) for i, n in enumerate(counts))
-    yield "", IntervalCounts.of(triples, len(rising) - 1)
+    yield "", IntervalCounts.of(triples, len(edges) - 1)
 
 
 def _levels(ask: Ask, part: Part, exact: bool) -> Iterator[tuple[str, Aggregate]]:
@@ -319,7 +326,7 @@ def _levels(ask: Ask, part: Part, exact: bool) -> Iterator[tuple[str, Aggregate]
             f"There are more than {MAX_GROUPS} values.", remedy="Ask for a histogram."
         )
     for value, count in found.items():
-        yield _text(value, part.operands[0].kind), Count(int(count))
+        yield text_of(value, part.operands[0].kind), Count(int(count))
 
 
 def _co_moments(ask: Ask, part: Part, exact: bool) -> Iterator[tuple[str, Aggregate]]:
@@ -381,7 +388,7 @@ def _differ(a: Any, b: Any) -> bool:
     return a is None or b is None or not np.array_equal(a, b)
 
 
-def _text(value: Any, kind: str) -> str:
+def text_of(value: Any, kind: str) -> str:
     """A level as text: whole numbers without a point, dates as ISO 8601."""
     if kind == NUMBER:
         number = float(value)

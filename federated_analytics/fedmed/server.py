@@ -20,6 +20,7 @@ from federated_analytics.fedmed.config import Config
 from federated_analytics.fedmed.fragment_site import FragmentSite
 from federated_analytics.fedmed.fragments import Fragment
 from federated_analytics.fedmed.remote import TOKEN_VARIABLE
+from federated_analytics.fedmed.sql.table import TableFragment
 
 if TYPE_CHECKING:
     from flask import Flask
@@ -75,7 +76,7 @@ class Server:
     def __delitem__(self, fragment: str) -> None:
         del self._site[fragment]
 
-    def __getitem__(self, fragment: str) -> Fragment:
+    def __getitem__(self, fragment: str) -> Fragment | TableFragment:
         return self._site[fragment]
 
     def __contains__(self, fragment: object) -> bool:

@@ -35,14 +35,25 @@ def tables(database: str) -> dict[str, pd.DataFrame]:
 
 
 def skewed(rng: random.Random) -> pd.DataFrame:
-    """60 to 200 persons with some group of 1 to 4 to be found out."""
+    """60 to 200 persons with groups of 1 to 4 that the counts of the others tell of."""
     while True:
         rows = pd.DataFrame({"person_id": range(rng.randint(60, 200))})
         for name, levels in LEVELS.items():
             weights = [rng.random() ** 4 + 0.005 for _ in levels]
             rows[name] = rng.choices(levels, weights, k=len(rows))
-        if (rows.groupby(list(LEVELS)).size() < K).any():
+        if told_of(large_groups(rows), rows):
             return rows
+
+
+def large_groups(rows: pd.DataFrame) -> dict[tuple[tuple[str, str], ...], int]:
+    """The count of every group of at least K persons: minimum counts, and no other rule."""
+    found = {(): len(rows)}
+    for size in range(1, len(LEVELS) + 1):
+        for chosen in itertools.combinations(LEVELS, size):
+            for key, persons in rows.groupby(list(chosen)).size().items():
+                if persons >= K:
+                    found[tuple(zip(chosen, key, strict=True))] = int(persons)
+    return found
 
 
 def random_study(rng: random.Random) -> str:

@@ -8,11 +8,13 @@ from typing import Any
 
 import pandas as pd
 import pytest
+import sqlalchemy as sa
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from federated_analytics import fedmed as fm
 from federated_analytics.fedmed.data import FedData
+from federated_analytics.omop.database import database_url
 from tests.fedmed.servers import exact_servers
 
 Expression = tuple[str, Callable[[Any], Any]]
@@ -129,14 +131,41 @@ REDUCE: dict[str, tuple[Callable[[Any], Any], Callable[[pd.Series], float]]] = {
 }
 
 
-@pytest.fixture(scope="module", params=["in process", "http"])
+TABLES = {
+    "n": sa.Double(), "m": sa.Double(), "t": sa.Text(), "b": sa.Boolean(), "d": sa.DateTime()
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module", params=["in process", "http", "database"])
 def over(request: pytest.FixtureRequest) -> Iterator[Callable[[list[pd.DataFrame]], FedData]]:
     """A data set of given fragments."""
     if request.param == "in process":
         yield lambda frames: fm.FedData([fm.Local(f) for f in frames])
-        return
-    with exact_servers(3) as served:
-        yield lambda frames: fm.FedData(served(frames))
+    elif request.param == "database":
+        engine = sa.create_engine(database_url(request.getfixturevalue("database")))
+        tables = [
+            sa.Table(f"part{i}", sa.MetaData(), *(sa.Column(c, k) for c, k in TABLES.items()))
+            for i in range(3)
+        ]
+        for table in tables:
+            table.create(engine)
+        yield lambda frames: fm.FedData(_stored(frames, tables, engine))
+        engine.dispose()
+    else:
+        with exact_servers(3) as served:
+            yield lambda frames: fm.FedData(served(frames))
+
+
+def _stored(
+    frames: list[pd.DataFrame], tables: list[sa.Table], engine: sa.Engine
+) -> list[fm.Local]:
+    for rows, table in zip(frames, tables, strict=False):
+        held = rows.astype(object).where(rows.notna(), None).to_dict("records")
+        with engine.begin() as connection:
+            connection.execute(table.delete())
+            if held:
+                connection.execute(table.insert(), held)
+    return [fm.Local(fm.SQLTable(engine, table)) for _, table in zip(frames, tables, strict=False)]
 
 
 def equal(found: float, expected: float, scale: float) -> bool:

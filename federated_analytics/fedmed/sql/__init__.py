@@ -1,0 +1,1 @@
+"""Tables of a database as fragments: every expression becomes SQL, no row is loaded."""
