@@ -122,9 +122,9 @@ class Site:
 
         table = config.database
         if table.url_file:
-            text = _READERS["db-url-file"](config.path(table.url_file))
+            text = URL_READERS["db-url-file"](config.path(table.url_file))
         elif table.url_env:
-            text = _READERS["db-url-env"](table.url_env)
+            text = URL_READERS["db-url-env"](table.url_env)
         else:
             text = table.url
         schemas = (table.cdm_schema, table.vocabulary_schema, table.results_schema)
@@ -300,7 +300,7 @@ def _url(config: Mapping[str, Any]) -> str:
             where="node-config",
             remedy='Start the SuperNode with --node-config="db-port=5433" or db-url=….',
         )
-    return _READERS[given[0]](config[given[0]])
+    return URL_READERS[given[0]](config[given[0]])
 
 
 def quickstart_url(port: int) -> str:
@@ -337,7 +337,7 @@ def _file(name: Any) -> str:
     )
 
 
-_READERS: Mapping[str, Callable[[Any], str]] = {
+URL_READERS: Mapping[str, Callable[[Any], str]] = {
     "db-port": _port,
     "db-url": str,
     "db-url-env": _environment,

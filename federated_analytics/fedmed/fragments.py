@@ -22,8 +22,8 @@ class UnsupportedData(ConfigError, TypeError):
 
     code = "unsupported_data"
     default_remedy = (
-        "Give a DataFrame, a Series, a list, a dict of lists (nested, if need be), or the path of "
-        "a Parquet or CSV file."
+        "Give a DataFrame, a Series, a list, a dict of lists (nested, if need be), the path of a "
+        "Parquet or CSV file, or fm.SQLTable(url, table)."
     )
 
 

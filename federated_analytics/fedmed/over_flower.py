@@ -134,7 +134,8 @@ def load_fragments(file: Path, name: str) -> FragmentSite:
     """The site that a YAML file describes.
 
     Keys: `config`, the server's configuration; `state`, a folder that keeps versions and what
-    was answered; `fragments`, by name: a Parquet or CSV file.
+    was answered; `fragments`, by name: a Parquet or CSV file, or a table of a PostgreSQL database
+    (`table` and one of `url`, `url_env`, `url_file`; also `key`, as of `fm.SQLTable`).
     Paths are relative to the file.
 
     Raises:
@@ -163,9 +164,25 @@ def load_fragments(file: Path, name: str) -> FragmentSite:
     return site
 
 
-def _data_at(place: Any, file: Path) -> Path:
+_URLS = {"url": "db-url", "url_env": "db-url-env", "url_file": "db-url-file"}
+
+
+def _data_at(place: Any, file: Path) -> Any:
+    from federated_analytics.fedmed.sql.table import SQLTable
+    from federated_analytics.site import URL_READERS
+
     if isinstance(place, str):
         return file.parent / place
-    raise ConfigError(
-        "A fragment is the path of a Parquet or CSV file.", where=f"{file.name}: fragments"
-    )
+    given = set(place) if isinstance(place, dict) else set()
+    [*urls] = given & set(_URLS)
+    named = len(urls) == 1 and "table" in given and given <= {*_URLS, "table", "key"}
+    if not named or not all(isinstance(value, str) for value in place.values()):
+        raise ConfigError(
+            "A fragment is the path of a Parquet or CSV file, or a table of a database.",
+            where=f"{file.name}: fragments",
+            remedy="Write people.parquet, or {url_file: url.txt, table: visits, key: patient_id}.",
+        )
+    value = place[urls[0]]
+    if urls[0] == "url_file":
+        value = file.parent / value
+    return SQLTable(URL_READERS[_URLS[urls[0]]](value), place["table"], key=place.get("key", ""))

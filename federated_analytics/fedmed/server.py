@@ -40,6 +40,9 @@ class Server:
     >>> server["test array 1/2"].rows
     3
 
+    Data are a list, an array, a Series, a DataFrame, a dict of any of them (nested, if need be),
+    the path of a Parquet or CSV file, or an `SQLTable`.
+
     Args:
         config: a file in FedMed's form, or its content; the strict default where left out.
         tokens: which clients are let in; FEDMED_TOKEN's where left out, or a new one, printed.

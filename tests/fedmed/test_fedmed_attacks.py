@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+import sqlalchemy as sa
 
 from federated_analytics import wire
 from federated_analytics.aggregates.count import Count
@@ -13,7 +14,9 @@ from federated_analytics.fedmed.config import Config
 from federated_analytics.fedmed.expression import Apply, Column, Constant, Expression, Filter
 from federated_analytics.fedmed.fragment_site import FragmentSite
 from federated_analytics.fedmed.protocol import Ask, Asks
+from federated_analytics.fedmed.sql.table import SQLTable
 from federated_analytics.messages import Answer, Request
+from federated_analytics.omop.database import database_url
 
 ROWS = 1_000
 SALARY = 51_234.75
@@ -27,10 +30,15 @@ def frame(rows: int = ROWS) -> pd.DataFrame:
     return pd.DataFrame({"id": np.arange(rows), "salary": pay})
 
 
-@pytest.fixture
-def site() -> FragmentSite:
+@pytest.fixture(params=["memory", "database"])
+def site(request: pytest.FixtureRequest) -> FragmentSite:
     found = FragmentSite(Config())
-    found["people"] = frame()
+    if request.param == "memory":
+        found["people"] = frame()
+        return found
+    engine = sa.create_engine(database_url(request.getfixturevalue("database")))
+    frame().to_sql("people", engine, index=False, if_exists="replace")
+    found["people"] = SQLTable(engine, "people", key="id")
     return found
 
 
@@ -109,6 +117,7 @@ def test_masks_of_two_requests_that_differ_by_one_person_are_refused(site: Fragm
     assert total(ask(site, "sum", Filter(PAY, of("ge", ID, Constant(520))))) is not None
 
 
+@pytest.mark.parametrize("site", ["memory"], indirect=True)
 def test_one_appended_row_is_not_the_difference_of_two_sums(site: FragmentSite) -> None:
     assert total(ask(site, "sum", PAY)) is not None
     site.append("people", pd.DataFrame({"id": [ROWS], "salary": [99_999.0]}))

@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ import sqlalchemy as sa
 from federated_analytics import fedmed as fm
 from federated_analytics.aggregates.count import Count
 from federated_analytics.errors import ConfigError, FederatedAnalyticsError
+from federated_analytics.fedmed.over_flower import load_fragments
 from federated_analytics.fedmed.sql.rows import LARGEST, SMALLEST
 from federated_analytics.fedmed.sql.table import Snapshot
 from federated_analytics.omop.database import database_url
@@ -343,3 +345,19 @@ def test_a_table_of_another_servers_rows_is_not_combined(engine: sa.Engine) -> N
         for a, b in ((one, other), (other, one)):
             assert told(lambda d, b=b: (d["age"] + b["age"]).sum(), a) == ["other_rows"]  # type: ignore[misc]
         assert (other["age"] + other["id"]).sum() == (one["age"] + one["id"]).sum()
+
+
+def test_a_file_of_fragments_names_tables(
+    engine: sa.Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = engine.url.render_as_string(hide_password=False)
+    monkeypatch.setenv("CLINIC", url)
+    (tmp_path / "url.txt").write_text(url)
+    file = tmp_path / "fragments.yaml"
+    for place in ("url_env: CLINIC", "url_file: url.txt", f"url: '{url}'"):
+        file.write_text(f"state: state\nfragments: {{people: {{{place}, table: people, key: id}}}}")
+        assert load_fragments(file, "a")["people"].kinds["age",] == "number"
+    for place in ("table: people", "url_env: NOTHING, table: people", "url: x, table: 3"):
+        file.write_text(f"state: state\nfragments: {{people: {{{place}}}}}")
+        with pytest.raises(ConfigError):
+            load_fragments(file, "a")
