@@ -26,6 +26,7 @@ MAX_BYTES = 8 * 2**20
 """Largest message taken, before and after inflation."""
 
 T = TypeVar("T")
+_SCALARS = frozenset({str, int, float, bool, type(None)})
 
 
 def encode_request(request: Request) -> bytes:
@@ -77,6 +78,8 @@ def _refuse_constant(name: str) -> float:
 
 def to_plain(value: Any) -> Any:
     """`value` as JSON types."""
+    if type(value) in _SCALARS:
+        return value
     if isinstance(value, Aggregate):
         return [type(value).__name__, *_field_values(value)]
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
@@ -85,8 +88,6 @@ def to_plain(value: Any) -> Any:
         return [to_plain(v) for v in value]
     if isinstance(value, dict):
         return {key: to_plain(v) for key, v in value.items()}
-    if value is None or isinstance(value, bool | int | float | str):
-        return value
     raise TypeError(f"{type(value).__name__} has no wire form")
 
 
@@ -108,6 +109,8 @@ def _travelling(cls: Any) -> list[tuple[str, Any]]:
 
 def from_plain(expected: Any, plain: Any, where: str) -> Any:
     """`plain` as the type `expected`; WireError names the place that does not fit."""
+    if expected in _SCALARS:
+        return _scalar(expected, plain, where)
     if expected is Aggregate:
         return _aggregate(plain, where)
     if dataclasses.is_dataclass(expected):

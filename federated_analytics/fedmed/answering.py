@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import hmac
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from federated_analytics.aggregates.base import Aggregate
 from federated_analytics.aggregates.count import Count
+from federated_analytics.aggregates.interval_counts import IntervalCounts
 from federated_analytics.aggregates.person_set import ANY_VALUE, PersonSet
 from federated_analytics.aggregates.person_set import MISSING as NO_VALUE
-from federated_analytics.aggregates.table import Key
+from federated_analytics.aggregates.table import Key, Strata
 from federated_analytics.errors import (
     FederatedAnalyticsError,
     RequestRefused,
@@ -20,10 +22,10 @@ from federated_analytics.errors import (
     did_you_mean,
 )
 from federated_analytics.fedmed.evaluate import Evaluation, OtherRows, Rows
-from federated_analytics.fedmed.expression import Apply, Expression, Filter, walk
+from federated_analytics.fedmed.expression import Apply, Constant, Expression, Filter, walk
 from federated_analytics.fedmed.fragments import Fragment
 from federated_analytics.fedmed.guards import Guard, Parts
-from federated_analytics.fedmed.protocol import Ask, Asks
+from federated_analytics.fedmed.protocol import RELEASES, Ask, Asks
 from federated_analytics.fedmed.reduce import (
     MISSING,
     REDUCTIONS,
@@ -39,16 +41,19 @@ from federated_analytics.fedmed.sql.rows import SqlEvaluation, saturated
 from federated_analytics.fedmed.sql.table import Snapshot
 from federated_analytics.messages import Answer, Refusal
 from federated_analytics.privacy.draft import Draft, Evidence
-from federated_analytics.privacy.overlap import Answered, too_similar
+from federated_analytics.privacy.overlap import (
+    Answered,
+    similar_strata,
+    sizes_near,
+    too_similar,
+)
 from federated_analytics.privacy.person_bitmap import PersonBitmap
 from federated_analytics.privacy.policy import Policy
 
 if TYPE_CHECKING:
     from federated_analytics.fedmed.fragment_site import FragmentSite
-
-_ALL = frozenset({"rows"})
-"""Every ask tells of the same persons; which columns it is of makes no difference to R5."""
-
+    from federated_analytics.privacy.count_relations import CountedSet
+    from federated_analytics.privacy.ledger import Ledger
 
 class UnknownFragment(RequestRefused):
     """A fragment that the server does not have."""
@@ -78,7 +83,7 @@ class Answering:
             evidence = [self._evidence(i, ask) for i, ask in enumerate(asks.asks)]
             past = {e.population: self._counted_before(e.population) for e in evidence}
             drafts = self.policy.drafts(evidence, past)
-            self._keep(drafts)
+            self._keep(drafts, past)
         drafts = [self._blurred(draft, asks.asks[draft.evidence.analysis]) for draft in drafts]
         return tuple(
             _labelled(answer, draft, self._version(asks.asks[answer.analysis]), self.policy)
@@ -87,11 +92,11 @@ class Answering:
 
     def _evidence(self, position: int, ask: Ask) -> Evidence:
         """What an ask finds, or why it is refused; both stay here until the policy has seen it."""
+        refusal = None
         try:
-            found = self._found(ask)
-            refusal = None
+            found, similar = self._found(ask)
         except FederatedAnalyticsError as error:
-            found, refusal = {}, as_refusal(error)
+            found, similar, refusal = {}, frozenset[Strata](), as_refusal(error)
         texts = {str(e) for e in (*ask.rows, *ask.by)} | {ask.op, MISSING, ""}
         texts |= {key.variable for key in found}
         return Evidence(
@@ -101,11 +106,13 @@ class Answering:
             {},
             frozenset(texts),
             refusal,
-            counted=_Counts(ask),
+            counted=_Counts(ask, found),
             partial=frozenset(),
+            similar=similar,
         )
 
-    def _found(self, ask: Ask) -> Table:
+    def _found(self, ask: Ask) -> tuple[Table, frozenset[Strata]]:
+        """The cells of an ask, and groups of which nothing is told (R5)."""
         config = self.site.config
         if ask.fragment not in self.snapshot:
             names = self.site.names
@@ -115,9 +122,8 @@ class Answering:
             )
         fragment = self.snapshot[ask.fragment][0]
         if ask.op == "describe":
-            if isinstance(fragment, Snapshot):
-                return described_in_table(fragment)
-            return described(fragment)
+            told = described_in_table if isinstance(fragment, Snapshot) else described
+            return told(fragment), frozenset()  # type: ignore[arg-type]
         owner = config.owner_operation(ask.op)
         if owner is None:
             config.check(ask.op)
@@ -129,7 +135,8 @@ class Answering:
         operands = tuple(evaluation.rows(e) for e in ask.rows)
         by = tuple(evaluation.rows(e) for e in ask.by)
         if owner is not None:
-            return self._owners(ask, owner, operands)
+            return self._owners(ask, owner, operands), frozenset()
+        guard.look_together(ask.rows, operands)
         saturation = config.saturation
         if saturation is not None:
             operands = tuple(
@@ -138,9 +145,10 @@ class Answering:
                 else rows
                 for rows in operands
             )
-        return reduced(ask, operands, by, exact=self.policy.min_count <= 1)
+        cells = reduced(ask, operands, by, exact=self.policy.min_count <= 1)
+        return cells, guard.similar(ask.by, by)
 
-    def _of_table(self, ask: Ask, snapshot: Snapshot) -> Table:
+    def _of_table(self, ask: Ask, snapshot: Snapshot) -> tuple[Table, frozenset[Strata]]:
         """An ask of a database's table, all of it in the database."""
         if self.site.config.owner_operation(ask.op) is not None:
             raise UnknownOperation(
@@ -155,12 +163,14 @@ class Answering:
         evaluation = SqlEvaluation(relation, ask.fragment, snapshot.parses_dates, guard.look)
         operands = tuple(evaluation.rows(e) for e in ask.rows)
         by = tuple(evaluation.rows(e) for e in ask.by)
+        guard.look_together(ask.rows, operands)
         if self.site.config.saturation is not None:
             operands = tuple(
                 saturated(relation, rows, self.site.config.saturation) for rows in operands
             )
         exact = self.policy.min_count <= 1
-        return reduced_in_table(ask, snapshot, relation, operands, by, exact)
+        cells = reduced_in_table(ask, snapshot, relation, operands, by, exact)
+        return cells, guard.similar(ask.by, by)
 
     def _owners(self, ask: Ask, owner: Any, operands: tuple[Rows, ...]) -> Table:
         import pandas as pd
@@ -213,42 +223,26 @@ class Answering:
         return self.site.guard(name, versions, lambda: self._new_guard(name, persons))
 
     def _new_guard(self, name: str, parts: Parts) -> Guard:
-        compare = self._comparer(name)
-        if self.policy.min_count > 1 and self.policy.overlap:
-            compare(parts.everybody, name)
-        return Guard(self.policy.min_count, self.policy.dominance, parts, compare)
+        compared = _Compared(self.site.ledger, self.policy, name)
+        if self.policy.min_count > 1:
+            compared.persons(parts.everybody, name)
+        k, share = self.policy.min_count, self.policy.dominance
+        return Guard(k, share, parts, compared.persons, compared.groups)
 
-    def _comparer(self, name: str) -> Callable[[PersonBitmap, str], None]:
-        ledger, k = self.site.ledger, self.policy.min_count
-
-        def compare(persons: PersonBitmap, place: str) -> None:
-            if ledger is None or not self.policy.overlap:
-                return
-            about = frozenset({f"{name}/{variable}" for variable in _ALL})
-            if too_similar(persons, about, ledger.populations(), k):
-                raise TooSimilar(
-                    "These rows differ from rows that were asked for before by too few persons.",
-                    where=place,
-                    remedy=f"Ask for rows that differ by none or by at least {k} persons.",
-                )
-            # One set under one name: a second under the name of the first would not be kept.
-            key = f"{name}/{persons.persons}/{persons.fingerprint}"
-            ledger.keep_population(Answered(persons, about, "", key))
-
-        return compare
-
-    def _counted_before(self, place: str) -> Sequence[Any]:
+    def _counted_before(self, place: str) -> Sequence[CountedSet]:
         return [] if self.site.ledger is None else self.site.ledger.counts(place)
 
-    def _keep(self, drafts: Sequence[Draft]) -> None:
+    def _keep(self, drafts: Sequence[Draft], past: Mapping[str, Sequence[CountedSet]]) -> None:
         """What was counted, for the requests after this one (R2)."""
         from federated_analytics.privacy.complementary_cells import counted_sets
 
         if self.site.ledger is None or not self.policy.complementary:
             return
         for (place, whole), counts in counted_sets(drafts).items():
-            if not whole:
-                self.site.ledger.keep_counts(place, counts)
+            known = {(count.of, count.released) for count in past.get(place, ())}
+            new = [c for c in counts if not {(c.of, c.released), (c.of, True)} & known]
+            if new and not whole:
+                self.site.ledger.keep_counts(place, new)
 
     def _blurred(self, draft: Draft, ask: Ask) -> Draft:
         """The owner's own noise and coarsening, after the rules."""
@@ -269,31 +263,108 @@ class Answering:
 
 
 @dataclass(frozen=True)
+class _Compared:
+    """R5: sets of persons against those that were asked for before, which they then join.
+
+    Which columns were asked for makes no difference.
+    """
+
+    ledger: Ledger | None
+    policy: Policy
+    fragment: str
+
+    def persons(self, persons: PersonBitmap, place: str) -> None:
+        """TooSimilar where they differ by too few from earlier ones, or from a group's."""
+        ledger, k = self.ledger, self.policy.min_count
+        if ledger is None or not self.policy.overlap:
+            return
+        strata = ledger.strata(sizes_near([persons], k), besides="")
+        if too_similar(persons, self._about, ledger.populations(), k) or similar_strata(
+            [persons], self._about, strata, k
+        ):
+            raise TooSimilar(
+                "These rows differ from rows that were asked for before by too few persons.",
+                where=place,
+                remedy=f"Ask for rows that differ by none or by at least {k} persons.",
+            )
+        # One set under one name: a second under the name of the first would not be kept.
+        key = f"{self.fragment}/{persons.persons}/{persons.fingerprint}"
+        ledger.keep_population(Answered(persons, self._about, "", key))
+
+    def groups(self, groups: Mapping[Strata, PersonBitmap]) -> frozenset[Strata]:
+        """The groups that are too similar; the others are kept."""
+        ledger, k = self.ledger, self.policy.min_count
+        if ledger is None or not self.policy.overlap or not groups:
+            return frozenset()
+        sizes = sizes_near(groups.values(), k)
+        past = itertools.chain(ledger.populations(sizes), ledger.strata(sizes, besides=""))
+        found = similar_strata(groups.values(), self._about, past, k)
+        ledger.keep_strata(
+            Answered(persons, self._about, "", self.fragment)
+            for persons in groups.values()
+            if persons not in found
+        )
+        return frozenset(strata for strata, persons in groups.items() if persons in found)
+
+    @property
+    def _about(self) -> frozenset[str]:
+        return frozenset({f"{self.fragment}/rows"})
+
+
+@dataclass(frozen=True)
 class _Counts:
-    """The persons of each count of an ask, so that R2 sees which follow from others."""
+    """The persons of each count of an ask, so that R2 sees which follow from others.
+
+    Where no row of a group lacks a value, all of it has one: its count is that of the group, and
+    nothing more is to be remembered of the expression.
+    """
 
     ask: Ask
+    found: Table
 
     def __call__(self, key: Key, value: Aggregate) -> Iterator[tuple[int, PersonSet]]:
         if self.ask.op == "describe" or self.ask.op not in REDUCTIONS:
             return
         rows = self.ask.rows[0]
-        masks, column = _masks(rows), _below(rows)
-        of = {(f"mask {mask}", "true") for mask in masks} | {
+        of = {(f"mask {mask}", "true") for mask in _masks(rows)} | {
             (str(e), level) for e, (_, level) in zip(self.ask.by, key.strata, strict=True)
         }
-        name = f"value {column}"
-        if key.name == MISSING:
-            assert isinstance(value, Count)
-            yield value.persons, frozenset({*of, (name, NO_VALUE)})
-        elif key.name == "len":
+        if key.name == "len":
             assert isinstance(value, Count)
             yield value.persons, frozenset(of)
         elif key.name in ("set", "counts"):
             assert isinstance(value, Count)
-            yield value.persons, frozenset({*of, (f"level {column}", key.level)})
+            yield value.persons, frozenset({*of, (f"level {_below(rows)}", key.level)})
+        elif key.name == MISSING:
+            assert isinstance(value, Count)
+            if value.persons or self.ask.op in _OF_INTERVALS:
+                yield value.persons, frozenset({*of, (self._value, NO_VALUE)})
+        elif self._lacks_none(key) and not isinstance(value, IntervalCounts):
+            yield int(getattr(value, "n", 0)), frozenset(of)
         else:
-            yield int(getattr(value, "n", 0)), frozenset({*of, (name, ANY_VALUE)})
+            yield int(getattr(value, "n", 0)), frozenset({*of, (self._value, ANY_VALUE)})
+
+    @property
+    def _value(self) -> str:
+        needed = frozenset[str]().union(*(_needed(_below(rows)) for rows in self.ask.rows))
+        return "value " + " and ".join(sorted(needed))
+
+    def _lacks_none(self, key: Key) -> bool:
+        missing = self.found.get(replace(key, level="", name=MISSING))
+        return isinstance(missing, Count) and not missing.persons
+
+
+_OF_INTERVALS = frozenset(op for op, kind in RELEASES.items() if kind == "IntervalCounts")
+"""Their intervals are parts of the dimension of the values, which they name in any case."""
+_KEEPING = frozenset({"add", "sub", "mul", "neg", "abs", "round"})
+"""Operations whose result is there where all operands are."""
+
+
+def _needed(expression: Expression) -> frozenset[str]:
+    """Whose values must be there for the expression to have one, as texts."""
+    if isinstance(expression, Apply) and expression.name in _KEEPING:
+        return frozenset[str]().union(*map(_needed, expression.arguments))
+    return frozenset() if isinstance(expression, Constant) else frozenset({str(expression)})
 
 
 def _masks(expression: Expression) -> list[str]:

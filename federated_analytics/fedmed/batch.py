@@ -201,13 +201,18 @@ def _send(queries: Sequence[Query]) -> None:
 def _at_once(
     channels: Mapping[Channel, Mapping[str, _Server]],
 ) -> Iterator[dict[tuple[int, int], Reply | Failure]]:
-    if len(channels) == 1:
-        yield from (_ask(channel, servers) for channel, servers in channels.items())
+    if not channels:
+        return
+    *others, (channel, servers) = channels.items()
+    if not others:
+        yield _ask(channel, servers)
         return
     from concurrent.futures import ThreadPoolExecutor
 
-    with ThreadPoolExecutor(max_workers=max(1, min(64, len(channels)))) as pool:
-        yield from pool.map(_ask, channels, channels.values())
+    with ThreadPoolExecutor(max_workers=min(64, len(others))) as pool:
+        waiting = [pool.submit(_ask, *other) for other in others]
+        yield _ask(channel, servers)
+        yield from (one.result() for one in waiting)
 
 
 def _ask(

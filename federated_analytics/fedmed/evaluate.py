@@ -83,6 +83,20 @@ class Rows:
         """Of two parts with one text, whether they are over the same rows."""
         return len(self.values)
 
+    @property
+    def there(self) -> int:
+        """How many rows have a value; counted once."""
+        import numpy as np
+
+        if "there" not in self.kept:
+            self.kept["there"] = int(np.count_nonzero(self.present))
+        return int(self.kept["there"])
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every row has a value."""
+        return self.there == len(self)
+
     def floats(self) -> Array:
         """The values that are there, as float64."""
         import numpy as np
@@ -228,12 +242,11 @@ def _filtered(rows: Rows, mask: Rows, place: Expression) -> Rows:
 def _all_present(arguments: list[Rows]) -> Array:
     import numpy as np
 
-    size = max(len(a) for a in arguments if not a.scalar)
-    present = np.ones(size, dtype=bool)
-    for argument in arguments:
-        if not argument.scalar:
-            present = present & argument.present
-    return present
+    columns = [a for a in arguments if not a.scalar]
+    lacking = [a.present for a in columns if not a.is_complete]
+    if not lacking:
+        return np.ones(len(columns[0]), dtype=bool)
+    return np.logical_and.reduce(lacking)
 
 
 def _compared(apply: Apply, left: Rows, right: Rows) -> Rows:
@@ -255,7 +268,8 @@ def _compared(apply: Apply, left: Rows, right: Rows) -> Rows:
     else:
         with np.errstate(invalid="ignore"):
             result = operation[apply.name](a, b)
-    result = np.where(present, result, apply.name == "ne").astype(bool)
+    if not present.all():
+        result = np.where(present, result, apply.name == "ne").astype(bool)
     return Rows(result, np.ones(len(result), dtype=bool), TRUTH)
 
 

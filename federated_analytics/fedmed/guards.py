@@ -13,12 +13,13 @@ one person and 0 for everybody else. So every part of an expression is looked at
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
+from federated_analytics.aggregates.table import Strata
 from federated_analytics.errors import RequestRefused
-from federated_analytics.fedmed.expression import Apply, Column, Expression, Filter
+from federated_analytics.fedmed.expression import Apply, Expression, Filter
 from federated_analytics.fedmed.fragments import NUMBER, TRUTH
 
 if TYPE_CHECKING:
@@ -37,16 +38,20 @@ class SinglesOut(RequestRefused):
 class Parts(Protocol):
     """What is looked at of a part's rows, wherever they are.
 
-    `with_value` and `with_truth` give who has a row with a value, or for which it is true, and who
-    has one without. `spread` tells of the deviations from the median of the values that are there:
-    how many are not 0, the sum of the `top` largest, and of all.
+    `with_value` and `with_truth` give who has a row with a value (of all operands), or for which it
+    is true, and who has one without. `strata` gives the persons of each group. `around_mean` tells
+    of the deviations from the mean of the values that are there: how many values there are, the
+    largest deviation, and what the sum of all is at least. `spread` tells of those from the
+    median: how many are not 0, the sum of the `top` largest, and of all.
     """
 
     @property
     def everybody(self) -> PersonBitmap: ...
-    def lacks_values(self, rows: Any) -> bool: ...
-    def with_value(self, rows: Any) -> tuple[PersonBitmap, PersonBitmap]: ...
+    def lacks_values(self, *operands: Any) -> bool: ...
+    def with_value(self, *operands: Any) -> tuple[PersonBitmap, PersonBitmap]: ...
     def with_truth(self, rows: Any) -> tuple[PersonBitmap, PersonBitmap]: ...
+    def strata(self, by: tuple[Any, ...]) -> Mapping[tuple[str, ...], PersonBitmap]: ...
+    def around_mean(self, rows: Any) -> tuple[int, float, float]: ...
     def spread(self, rows: Any, top: int) -> tuple[int, float, float]: ...
 
 
@@ -59,13 +64,16 @@ class Guard:
         share: the policy's dominance.
         parts: the rows, and whose they are.
         compare: refuses a set of persons too similar to one that was asked for (R5).
+        compare_groups: of the persons of groups, tells which are too similar.
     """
 
     k: int
     share: float
     parts: Parts
     compare: Callable[[PersonBitmap, str], None]
+    compare_groups: Callable[[Mapping[Strata, PersonBitmap]], frozenset[Strata]]
     _seen: set[tuple[str, object]] = field(default_factory=set)
+    _groups: dict[tuple[tuple[str, ...], object], frozenset[Strata]] = field(default_factory=dict)
 
     def look(self, expression: Expression, rows: Any) -> None:
         """RequestRefused where a part singles persons out; `rows` are those of the part."""
@@ -74,17 +82,39 @@ class Guard:
         seen = str(expression), rows.extent
         if seen in self._seen:
             return
-        if isinstance(expression, Column):
-            if self.parts.lacks_values(rows):
-                self._divided(expression, self.parts.with_value(rows), "with a value")
-        elif rows.kind == TRUTH:
+        if rows.kind == TRUTH:
             self._divided(expression, self.parts.with_truth(rows), "for which it is true")
-        elif isinstance(expression, Apply) and rows.kind == NUMBER:
+        if self.parts.lacks_values(rows):
             self._divided(expression, self.parts.with_value(rows), "with a value")
+        if isinstance(expression, Apply) and rows.kind == NUMBER:
             self._concentrated(expression, rows)
         if len(self._seen) >= MOST_SEEN:
             self._seen.clear()
         self._seen.add(seen)
+
+    def look_together(self, expressions: Sequence[Expression], operands: Sequence[Any]) -> None:
+        """The same for the rows that have a value of all of several operands."""
+        if self.k > 1 and len(operands) > 1 and self.parts.lacks_values(*operands):
+            sides = self.parts.with_value(*operands)
+            self._divided(expressions[0], sides, "with a value of every column")
+
+    def similar(self, by: Sequence[Expression], groups: Sequence[Any]) -> frozenset[Strata]:
+        """Groups that are too similar to rows that were asked for before: nothing is told of them.
+
+        Args:
+            by, groups: what the rows are grouped by, and the rows of each of these.
+        """
+        if self.k <= 1 or not by:
+            return frozenset()
+        seen = tuple(map(str, by)), groups[0].extent
+        if seen not in self._groups:
+            sets = {
+                tuple((str(e), level) for e, level in zip(by, levels, strict=True)): persons
+                for levels, persons in self.parts.strata(tuple(groups)).items()
+                if len(persons) >= self.k
+            }
+            self._groups[seen] = self.compare_groups(sets)
+        return self._groups[seen]
 
     def _divided(
         self, expression: Expression, sides: tuple[PersonBitmap, PersonBitmap], which: str
@@ -103,6 +133,8 @@ class Guard:
                 self.compare(persons, _place(expression))
 
     def _concentrated(self, expression: Expression, rows: Any) -> None:
+        if self._is_spread(*self.parts.around_mean(rows)):
+            return
         some, largest, total = self.parts.spread(rows, self.k - 1)
         if not some:
             return
@@ -113,6 +145,17 @@ class Guard:
                 remedy="Ask for the columns themselves, or for conditions that more persons "
                 "fulfil.",
             )
+
+    def _is_spread(self, n: int, largest: float, total: float) -> bool:
+        """Whether the deviations from the mean prove what is asked of those from the median.
+
+        The sum of those from the mean is at most twice that from the median, and the two are no
+        further apart than the mean deviation from the median: if k - 1 times the largest is less
+        than the share of half the sum, so is the sum of the k - 1 largest from the median.
+        """
+        top = self.k - 1
+        left = self.share - top / n if n else 0.0
+        return left > 0 and math.isfinite(total) and top * largest < left * total / 2
 
 
 def _place(expression: Expression) -> str:

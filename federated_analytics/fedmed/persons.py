@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from federated_analytics.fedmed.fragments import Fragment
-from federated_analytics.privacy.person_bitmap import PersonBitmap
+from federated_analytics.fedmed.reduce import Part, groups
+from federated_analytics.privacy.person_bitmap import PersonBitmap, hashes
 
 if TYPE_CHECKING:
     import numpy as np
@@ -38,19 +40,39 @@ class Persons:
             positions: of the rows in the fragment; None where they are all of its rows.
             flags: one a row.
         """
-        there = self._of(positions, flags)
+        import numpy as np
+
+        there = self._at(positions, np.flatnonzero(flags))
         if positions is None and self._ids is None and len(flags) == self.fragment.rows:
             return there, self.everybody.without(there)
-        return there, self._of(positions, ~flags)
+        return there, self._at(positions, np.flatnonzero(~flags))
 
-    def lacks_values(self, rows: Rows) -> bool:
-        return not rows.present.all()
+    def lacks_values(self, *operands: Rows) -> bool:
+        return not all(rows.is_complete for rows in operands)
 
-    def with_value(self, rows: Rows) -> tuple[PersonBitmap, PersonBitmap]:
-        return self.divided(rows.positions, rows.present)
+    def with_value(self, *operands: Rows) -> tuple[PersonBitmap, PersonBitmap]:
+        present = operands[0].present
+        for other in operands[1:]:
+            present = present & other.present
+        return self.divided(operands[0].positions, present)
 
     def with_truth(self, rows: Rows) -> tuple[PersonBitmap, PersonBitmap]:
         return self.divided(rows.positions, rows.values & rows.present)
+
+    def strata(self, by: tuple[Rows, ...]) -> Mapping[tuple[str, ...], PersonBitmap]:
+        return {
+            levels: self._at(by[0].positions, chosen)
+            for levels, chosen in groups(by, len(by[0]))
+            if chosen is not None
+        }
+
+    def around_mean(self, rows: Rows) -> tuple[int, float, float]:
+        moments = Part((rows,)).moments()
+        if not moments.n:
+            return 0, 0.0, 0.0
+        largest = max(moments.greatest - moments.mean, moments.mean - moments.least)
+        # No square is above |deviation| times the largest of them.
+        return moments.n, largest, moments.m2 / largest if largest > 0 else 0.0
 
     def spread(self, rows: Rows, top: int) -> tuple[int, float, float]:
         import numpy as np
@@ -68,19 +90,28 @@ class Persons:
         import numpy as np
 
         ids = self._ids
-        return PersonBitmap.from_ids(np.arange(self.fragment.rows) if ids is None else ids)
+        if ids is not None:
+            return PersonBitmap.from_ids(ids)
+        return PersonBitmap.from_rows(np.arange(self.fragment.rows), self._hashes)
 
     def prepare(self) -> None:
         """Find out now what every comparison begins with."""
         _ = self.everybody
 
-    def _of(self, positions: NDArray[np.int64] | None, flags: Any) -> PersonBitmap:
-        import numpy as np
-
-        chosen = np.flatnonzero(flags)
+    def _at(self, positions: NDArray[np.int64] | None, chosen: Any) -> PersonBitmap:
+        """The persons of some rows, by their places among `positions` (or among all)."""
         if positions is not None:
             chosen = positions[chosen]
-        return PersonBitmap.from_ids(chosen if self._ids is None else self._ids[chosen])
+        if self._ids is None:
+            return PersonBitmap.from_rows(chosen, self._hashes)
+        return PersonBitmap.from_ids(self._ids[chosen])
+
+    @cached_property
+    def _hashes(self) -> NDArray[np.uint64]:
+        """Of each row as a person: 8 bytes a row, so that no set of them is hashed again."""
+        import numpy as np
+
+        return hashes(np.arange(self.fragment.rows))
 
     @cached_property
     def _ids(self) -> NDArray[np.int64] | None:

@@ -29,7 +29,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 Table = dict[Key, Aggregate]
+Groups = list[tuple[tuple[str, ...], "NDArray[np.int64] | None"]]
 MAX_GROUPS = 10_000
+MAX_PREPARED = 100
+"""Levels of a column whose groups are found before they are asked for: 8 bytes a row."""
 MISSING = "missing"
 """The name of the cell that counts the rows without a value, beside each statistic's own."""
 
@@ -71,10 +74,12 @@ class Part:
 
     def moments(self) -> Moments:
         """Of the first operand; kept where they are of all its rows."""
+        import numpy as np
+
         rows = self.operands[0]
         if rows.kind == TRUTH:
             there = self._there(rows)
-            return moments_of_truth(len(there), int(there.sum()))
+            return moments_of_truth(len(there), int(np.count_nonzero(there)))
         if self.chosen is not None:
             return moments_of(self.numbers())
         if "moments" not in rows.kept:
@@ -88,16 +93,30 @@ class Part:
 
     @property
     def missing(self) -> int:
-        present = self._chosen(self.operands[0].present)
-        return int(len(present) - present.sum())
+        """Rows that lack a value of any operand."""
+        return 0 if self._is_complete else self.rows - int(self.present.sum())
+
+    @property
+    def present(self) -> NDArray[np.bool_]:
+        """Which rows have a value of every operand."""
+        import numpy as np
+
+        if self._is_complete:
+            return np.ones(self.rows, dtype=bool)
+        lacking = [self._chosen(o.present) for o in self.operands if not o.is_complete]
+        found: NDArray[np.bool_] = np.logical_and.reduce(lacking)
+        return found
+
+    @property
+    def _is_complete(self) -> bool:
+        return all(operand.is_complete for operand in self.operands)
 
     def _chosen(self, values: Any) -> Any:
         return values if self.chosen is None else values[self.chosen]
 
     def _there(self, rows: Rows) -> Any:
-        present = self._chosen(rows.present)
         values = self._chosen(rows.values)
-        return values if present.all() else values[present]
+        return values if rows.is_complete else values[self._chosen(rows.present)]
 
 
 Reduce = Callable[[Ask, Part, bool], Iterator[tuple[str, Aggregate]]]
@@ -105,10 +124,12 @@ Reduce = Callable[[Ask, Part, bool], Iterator[tuple[str, Aggregate]]]
 
 def described(fragment: Fragment) -> Table:
     """One cell a column: rows, and rows with a value."""
+    evaluation = Evaluation(lambda name: fragment, "")
     found: Table = {}
-    for keys, column in fragment.columns.items():
-        key = Key((), json.dumps(list(keys)), fragment.kinds[keys], "describe")
-        found[key] = Records(len(column), int(column.notna().sum()), 1 if len(column) else 0)
+    for path, kind in fragment.kinds.items():
+        rows = evaluation.rows(Column(path))
+        key = Key((), json.dumps(list(path)), kind, "describe")
+        found[key] = Records(len(rows), rows.there, 1 if len(rows) else 0)
     return found
 
 
@@ -118,8 +139,8 @@ def prepare(fragment: Fragment) -> None:
         rows = Evaluation(lambda name: fragment, "").rows(Column(path))
         if kind in (NUMBER, TRUTH):
             Part((rows,)).moments()
-        if kind in (TEXT, TRUTH):
-            _coded(rows)
+        if kind in (TEXT, TRUTH) and len(_coded(rows)[1]) <= MAX_PREPARED:
+            groups((rows,), len(rows))
 
 
 def reduced(ask: Ask, operands: tuple[Rows, ...], by: tuple[Rows, ...], exact: bool) -> Table:
@@ -149,15 +170,21 @@ def reduced(ask: Ask, operands: tuple[Rows, ...], by: tuple[Rows, ...], exact: b
     return found
 
 
-def groups(
-    by: tuple[Rows, ...], size: int
-) -> Iterator[tuple[tuple[str, ...], NDArray[np.int64] | None]]:
+def groups(by: tuple[Rows, ...], size: int) -> Groups:
     """Each combination of levels with the places of its rows; None where there is no grouping."""
+    if not by:
+        return [((), None)]
+    if len(by) > 1:
+        return _grouped(by)
+    if "groups" not in by[0].kept:
+        by[0].kept["groups"] = _grouped(by)
+    found: Groups = by[0].kept["groups"]
+    return found
+
+
+def _grouped(by: tuple[Rows, ...]) -> Groups:
     import numpy as np
 
-    if not by:
-        yield (), None
-        return
     codes, levels = zip(*map(_coded, by), strict=True)
     sizes = [max(1, len(one)) for one in levels]
     combined = np.ravel_multi_index([np.maximum(code, 0) for code in codes], sizes)
@@ -173,10 +200,12 @@ def groups(
             f"There are more than {MAX_GROUPS} groups.", remedy="Group more coarsely."
         )
     ends = [*starts[1:], len(order)][: len(starts)]
+    found: Groups = []
     for start, end in zip(starts, ends, strict=True):
         places = np.unravel_index(int(ordered[start]), sizes)
         names = tuple(one[int(place)] for one, place in zip(levels, places, strict=True))
-        yield names, order[start:end]
+        found.append((names, order[start:end]))
+    return found
 
 
 def _coded(rows: Rows) -> tuple[NDArray[np.int64], list[str]]:
@@ -193,7 +222,11 @@ def _coded(rows: Rows) -> tuple[NDArray[np.int64], list[str]]:
 
 
 def moments_of(values: NDArray[np.float64]) -> Moments:
-    """Centred moments; the sum of whole numbers below 2^63 is exact, of others to 2^-64."""
+    """Centred moments in two passes; the sum of whole numbers below 2^62 is exact.
+
+    The second pass tells what rounding the mean has left: mean + residual has about twice the
+    digits of one float (Chan, Golub & LeVeque 1983, American Statistician 37:242).
+    """
     import numpy as np
 
     n = len(values)
@@ -201,18 +234,21 @@ def moments_of(values: NDArray[np.float64]) -> Moments:
         return Moments.zero()
     least, greatest = float(values.min()), float(values.max())
     extreme = max(abs(least), abs(greatest))
-    mean, residual = _mean(values, extreme)
+    whole = _whole_sum(values, extreme)
+    mean = float(values.mean()) if whole is None else whole / n
     deviations = values - mean
-    # Two passes; the second sum is what rounding the mean has left (Chan et al. 1983).
-    m2 = float(deviations @ deviations) - float(deviations.sum()) ** 2 / n
-    nonzero = int(np.count_nonzero(values))
+    drift = float(deviations.sum())
+    # Not by BLAS: its threads would wait for one another where requests share the cores.
+    squares = float(np.square(deviations, out=deviations).sum())
+    residual = drift / n if whole is None else float(Fraction(whole, n) - Fraction(mean))
+    nonzero = n if least > 0 or greatest < 0 else int(np.count_nonzero(values))
     fewest = [nonzero]
     if (least, greatest) == (0.0, 1.0) and bool(((values == 0) | (values == 1)).all()):
         fewest.append(n - nonzero)
     return Moments(
         n,
         mean,
-        max(0.0, m2),
+        max(0.0, squares - drift**2 / n),
         fewest=min((f for f in fewest if f), default=0),
         residual=residual,
         extreme=extreme,
@@ -243,21 +279,15 @@ def moments_of_truth(n: int, true: int) -> Moments:
     )
 
 
-def _mean(values: NDArray[np.float64], extreme: float) -> tuple[float, float]:
-    """The mean as two floats whose sum has about twice the digits of one."""
+def _whole_sum(values: NDArray[np.float64], extreme: float) -> int | None:
+    """The exact sum of whole numbers; None of others, or of such that may overflow."""
     import numpy as np
 
-    n = len(values)
-    whole = extreme * n < 2**62 and all(
-        bool((some == np.trunc(some)).all()) for some in (values[:100], values)
-    )
-    if whole:
-        exact = Fraction(int(values.astype(np.int64).sum()), n)
-        mean = float(exact)
-        return mean, float(exact - Fraction(mean))
-    precise = values.sum(dtype=np.longdouble) / n
-    mean = float(precise)
-    return mean, float(precise - np.longdouble(mean))
+    if extreme * len(values) >= 2**62:
+        return None
+    if not all(bool((some == np.trunc(some)).all()) for some in (values[:100], values)):
+        return None
+    return int(values.astype(np.int64).sum())
 
 
 def _sum(ask: Ask, part: Part, exact: bool) -> Iterator[tuple[str, Aggregate]]:
@@ -332,12 +362,11 @@ def _levels(ask: Ask, part: Part, exact: bool) -> Iterator[tuple[str, Aggregate]
 def _co_moments(ask: Ask, part: Part, exact: bool) -> Iterator[tuple[str, Aggregate]]:
     import numpy as np
 
-    places = slice(None) if part.chosen is None else part.chosen
-    present = np.ones(part.rows, dtype=bool)
     for rows in part.operands:
         if rows.kind not in (NUMBER, TRUTH):
             raise WrongKind(f"This is for numbers, not for {rows.kind}.")
-        present &= rows.present[places]
+    places = slice(None) if part.chosen is None else part.chosen
+    present = part.present
     n = int(present.sum())
     if not n:
         yield "", CoMoments.zero()

@@ -16,7 +16,7 @@ from federated_analytics.errors import ConfigError
 from federated_analytics.fedmed.batch import Channel, Fault
 
 if TYPE_CHECKING:
-    import httpx
+    import urllib3
 
 TOKEN_VARIABLE = "FEDMED_TOKEN"
 """Holds the token of servers for which `Remote` is given none."""
@@ -68,37 +68,41 @@ class HttpServer:
         return self._post(body)
 
     def _post(self, body: bytes) -> bytes | Fault:
-        import httpx
+        from urllib3 import Timeout
+        from urllib3 import exceptions as failed
 
         token = self.token or os.environ.get(TOKEN_VARIABLE, "")
         headers = {"content-type": "application/octet-stream"}
         if token:
             headers["authorization"] = f"Bearer {token}"
         try:
-            client = _client(self.ip, self.certificates)
-            with client.stream(
+            with _pool(self.ip, self.certificates).request(
                 "POST",
                 f"{self.ip.rstrip('/')}/answer",
-                content=body,
+                body=body,
                 headers=headers,
-                timeout=httpx.Timeout(self.seconds, connect=min(10.0, self.seconds)),
+                timeout=Timeout(connect=min(10.0, self.seconds), read=self.seconds),
+                redirect=False,
+                preload_content=False,
             ) as response:
                 return _read(response)
-        except httpx.TimeoutException:
+        except failed.NewConnectionError:
+            return Fault("server_down", "Nothing answers at this address.", "Is the server running?")
+        except failed.TimeoutError:
             return Fault(
                 "no_answer",
                 f"The server did not answer within {self.seconds:g} s.",
                 "Ask for less, or give Remote(…, timeout=…) more seconds.",
             )
-        except httpx.ConnectError as error:
-            return _not_connected(error)
-        except (httpx.ReadError, httpx.WriteError, httpx.RemoteProtocolError) as error:
+        except failed.SSLError as error:
+            return _not_trusted(error)
+        except failed.ProtocolError as error:
             return Fault(
                 "connection_lost",
                 f"The server closed the connection ({type(error).__name__}).",
                 "Is this the address of a FedMed server? Then ask again in a few seconds.",
             )
-        except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as error:
+        except (failed.HTTPError, OSError, ValueError) as error:
             return Fault(
                 "server_failed",
                 f"The connection failed ({type(error).__name__}).",
@@ -107,24 +111,29 @@ class HttpServer:
 
 
 @cache
-def _client(ip: str, certificates: str) -> httpx.Client:
-    """A pool of connections to one server. Requests to this machine go past any proxy."""
-    import ssl
+def _pool(ip: str, certificates: str) -> urllib3.PoolManager:
+    """Connections to one server. Requests to this machine go past any proxy."""
+    from urllib.request import getproxies, proxy_bypass
 
-    import httpx
+    import urllib3
 
     host = urlsplit(ip).hostname or ""
     is_here = host == "localhost" or host.startswith("127.") or host == "::1"
-    trusted: Any = ssl.create_default_context(cafile=certificates) if certificates else True
-    limits = httpx.Limits(max_connections=64, max_keepalive_connections=16)
-    return httpx.Client(verify=trusted, limits=limits, trust_env=not is_here)
+    proxy = None if is_here or proxy_bypass(host) else getproxies().get(urlsplit(ip).scheme)
+    given: dict[str, Any] = {
+        "maxsize": 64,
+        "retries": False,
+        "ca_certs": certificates or None,
+        "cert_reqs": "CERT_REQUIRED",
+    }
+    return urllib3.ProxyManager(proxy, **given) if proxy else urllib3.PoolManager(**given)
 
 
-def _read(response: httpx.Response) -> bytes | Fault:
+def _read(response: urllib3.BaseHTTPResponse) -> bytes | Fault:
     """A release's bytes, or what the status says. Never more than a release may have."""
-    if response.status_code != 200:
-        other = Fault("server_failed", f"The server answered with status {response.status_code}.")
-        return _STATUS.get(response.status_code, other)
+    if response.status != 200:
+        other = Fault("server_failed", f"The server answered with status {response.status}.")
+        return _STATUS.get(response.status, other)
     kind = response.headers.get("content-type", "")
     if kind.startswith(("text/html", "text/plain")):
         return Fault(
@@ -133,14 +142,14 @@ def _read(response: httpx.Response) -> bytes | Fault:
             "Is a login page or a proxy in between? Is this a FedMed server?",
         )
     body = bytearray()
-    for piece in response.iter_bytes():
+    for piece in response.stream(2**16):
         body += piece
         if len(body) > MAX_REPLY_BYTES:
             return Fault("too_large", "The server's answer is too large.", "Ask for less.")
     return bytes(body)
 
 
-def _not_connected(error: Exception) -> Fault:
+def _not_trusted(error: BaseException) -> Fault:
     import ssl
 
     cause: BaseException | None = error
@@ -152,17 +161,9 @@ def _not_connected(error: Exception) -> Fault:
                 f"The server's certificate is not trusted: {reason}.",
                 "Its owner renews it, or Remote(…, certificates=FILE) trusts the one that signed.",
             )
-        cause = cause.__cause__ or cause.__context__
-    if "CERTIFICATE_VERIFY_FAILED" in str(error):
-        reason = str(error).partition("verify failed: ")[2].partition(" (_ssl")[0]
-        return Fault(
-            "untrusted_certificate",
-            f"The server's certificate is not trusted: {reason}.",
-            "Its owner renews it, or Remote(…, certificates=FILE) trusts the one that signed.",
-        )
-    if "SSL" in str(error):
-        return Fault("no_tls", "The server does not speak TLS.", "Write http:// in place of https.")
-    return Fault("server_down", "Nothing answers at this address.", "Is the server running?")
+        held = [a for a in cause.args if isinstance(a, BaseException)]
+        cause = held[0] if held else cause.__cause__ or cause.__context__
+    return Fault("no_tls", "The server does not speak TLS.", "Write http:// in place of https.")
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,9 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
+import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from federated_analytics.errors import LedgerError
@@ -36,6 +37,9 @@ class StateFile:
     schema: str
     version: int
     durable: bool = True
+    _own: threading.local = field(
+        default_factory=threading.local, init=False, repr=False, compare=False
+    )
 
     def __post_init__(self) -> None:
         with self._readable():
@@ -61,7 +65,7 @@ class StateFile:
     @contextlib.contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
         """One writing transaction, alone among threads and processes; durable at its end."""
-        with self._readable(), contextlib.closing(self._connect()) as connection:
+        with self._readable(), self._connection() as connection:
             connection.execute(f"PRAGMA journal_mode = {'WAL' if self.durable else 'MEMORY'}")
             connection.execute(f"PRAGMA synchronous = {'FULL' if self.durable else 'OFF'}")
             connection.execute("BEGIN IMMEDIATE")
@@ -75,8 +79,19 @@ class StateFile:
     @contextlib.contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
         """A connection for one query; waits for nobody."""
-        with self._readable(), contextlib.closing(self._connect()) as connection:
+        with self._readable(), self._connection() as connection:
             yield connection
+
+    @contextlib.contextmanager
+    def _connection(self) -> Iterator[sqlite3.Connection]:
+        """One that is closed again; of a file that is this process's alone, each thread's own."""
+        if self.durable:
+            with contextlib.closing(self._connect()) as connection:
+                yield connection
+            return
+        if not hasattr(self._own, "connection"):
+            self._own.connection = self._connect()
+        yield self._own.connection
 
     def _connect(self) -> sqlite3.Connection:
         # mode=rw: a file that somebody removed is an error, not a fresh start.

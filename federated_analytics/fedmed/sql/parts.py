@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql
 
+from federated_analytics.fedmed.reduce import text_of
 from federated_analytics.fedmed.sql.rows import Relation, Sql, SqlRows
 from federated_analytics.fedmed.sql.table import Snapshot
 from federated_analytics.privacy.person_bitmap import PersonBitmap
@@ -27,16 +30,40 @@ class TableParts:
     def everybody(self) -> PersonBitmap:
         return self.snapshot.table.everybody(self.snapshot)
 
-    def lacks_values(self, rows: SqlRows) -> bool:
-        counts: list[Sql] = [sa.func.count(), sa.func.count(rows.value)]
-        found = tuple[int, ...](self.snapshot.fetched(self._over(sa.select(*counts), rows))[0])
-        return bool(found[0] != found[1])
+    def lacks_values(self, *operands: SqlRows) -> bool:
+        counts: list[Sql] = [sa.func.count(), *(sa.func.count(rows.value) for rows in operands)]
+        query = self._over(sa.select(*counts), operands[0])
+        every, *there = tuple[int, ...](self.snapshot.fetched(query)[0])
+        return any(n != every for n in there)
 
-    def with_value(self, rows: SqlRows) -> tuple[PersonBitmap, PersonBitmap]:
-        return self._divided(rows, rows.value.is_not(None))
+    def with_value(self, *operands: SqlRows) -> tuple[PersonBitmap, PersonBitmap]:
+        return self._divided(operands[0], sa.and_(*(o.value.is_not(None) for o in operands)))
 
     def with_truth(self, rows: SqlRows) -> tuple[PersonBitmap, PersonBitmap]:
         return self._divided(rows, sa.func.coalesce(rows.value, sa.false()))
+
+    def strata(self, by: tuple[SqlRows, ...]) -> Mapping[tuple[str, ...], PersonBitmap]:
+        keys = [rows.value for rows in by]
+        person: Sql = sa.func.array_agg(sa.column("person"), type_=postgresql.ARRAY(sa.BigInteger()))
+        query = self._over(sa.select(*keys, person), by[0])
+        query = query.where(*(key.is_not(None) for key in keys)).group_by(*keys)
+        return {
+            tuple(text_of(v, one.kind) for v, one in zip(row, by, strict=False)): (
+                PersonBitmap.from_ids(row[-1])
+            )
+            for row in self.snapshot.fetched(query)
+        }
+
+    def around_mean(self, rows: SqlRows) -> tuple[int, float, float]:
+        value = rows.value
+        first: list[Sql] = [sa.func.count(value), sa.func.avg(value)]
+        n, mean = list[Any](self.snapshot.fetched(self._over(sa.select(*first), rows))[0])
+        if not n:
+            return 0, 0.0, 0.0
+        away: Sql = sa.func.abs(value - sa.literal(float(mean), sa.Double()), type_=sa.Double())
+        sums: list[Sql] = [sa.func.max(away), sa.func.sum(away)]
+        largest, total = list[Any](self.snapshot.fetched(self._over(sa.select(*sums), rows))[0])
+        return n, largest, total
 
     def spread(self, rows: SqlRows, top: int) -> tuple[int, float, float]:
         value = rows.value

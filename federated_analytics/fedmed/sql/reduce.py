@@ -200,8 +200,8 @@ def _co_moments(r: Reduction) -> Found:
     values = [rows.value for rows in r.numbers()]
     complete = sa.and_(*(value.is_not(None) for value in values))
     both: list[Sql] = [sa.type_coerce(sa.case((complete, value)), sa.Double()) for value in values]
-    for levels, every, there, products, states in _two_passes(r, both, r.operands[0].value):
-        yield levels, None, Count(every - there)
+    for levels, every, _, products, states in _two_passes(r, both, r.operands[0].value):
+        yield levels, None, Count(every - states[0].n)
         if not states[0].n:
             yield levels, "", CoMoments.zero()
             continue
