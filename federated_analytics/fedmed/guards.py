@@ -7,7 +7,13 @@ one person and 0 for everybody else. So every part of an expression is looked at
   rows that were asked for before by 1 to k - 1 persons (R5);
 - of any other computed part, the persons who do not have its most frequent value are nobody or at
   least k, and fewer than k persons make up no more than p of the deviations from its median (R3);
-- so are the persons for whom a part has a value.
+- so are the persons for whom a part has a value;
+- where a part is no sum of others (`NONLINEAR`) and takes few values, each is that of at least k
+  persons, and none of persons who differ by few from others that were asked for (R5):
+  `0 ** abs(mask * (id - 17))` is 1 for those outside of the mask, and for one person more.
+
+What a few values are is told by bins: of `LEVEL_BINS` between the smallest and the largest at most
+`MOST_LEVELS` hold a value, and no more than two side by side.
 """
 
 from __future__ import annotations
@@ -18,8 +24,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from federated_analytics.aggregates.table import Strata
-from federated_analytics.errors import RequestRefused
-from federated_analytics.fedmed.expression import Apply, Expression, Filter
+from federated_analytics.errors import RequestRefused, TooSimilar
+from federated_analytics.fedmed.expression import Apply, Column, Constant, Expression, Filter
 from federated_analytics.fedmed.fragments import NUMBER, TRUTH
 
 if TYPE_CHECKING:
@@ -27,6 +33,26 @@ if TYPE_CHECKING:
 
 MOST_SEEN = 10_000
 """Expressions that are not looked at again; what they single out was compared and is kept."""
+
+
+NONLINEAR = frozenset({"mul", "div", "pow", "abs", "round"})
+"""A sum over any other operation follows from the sums over its operands."""
+LEVEL_BINS, MOST_LEVELS = 256, 16
+
+
+def level_runs(places: Sequence[int]) -> list[range] | None:
+    """The values of a part that takes few: bins side by side. None where it takes many, or one.
+
+    Args:
+        places: of the bins that hold a value, in any order.
+    """
+    runs: list[range] = []
+    for place in sorted(places) if len(places) <= MOST_LEVELS else ():
+        if runs and place == runs[-1].stop:
+            runs[-1] = range(runs[-1].start, place + 1)
+        else:
+            runs.append(range(place, place + 1))
+    return runs if len(runs) > 1 and all(len(run) <= 2 for run in runs) else None
 
 
 class SinglesOut(RequestRefused):
@@ -39,7 +65,8 @@ class Parts(Protocol):
     """What is looked at of a part's rows, wherever they are.
 
     `with_value` and `with_truth` give who has a row with a value (of all operands), or for which it
-    is true, and who has one without. `strata` gives the persons of each group. `around_mean` tells
+    is true, and who has one without. `strata` gives the persons of each group, `levels` those of
+    each value where a part takes few, and None where it takes many. `around_mean` tells
     of the deviations from the mean of the values that are there: how many values there are, the
     largest deviation, and what the sum of all is at least. `spread` tells of those from the
     median: how many are not 0, the sum of the `top` largest, and of all.
@@ -51,6 +78,7 @@ class Parts(Protocol):
     def with_value(self, *operands: Any) -> tuple[PersonBitmap, PersonBitmap]: ...
     def with_truth(self, rows: Any) -> tuple[PersonBitmap, PersonBitmap]: ...
     def strata(self, by: tuple[Any, ...]) -> Mapping[tuple[str, ...], PersonBitmap]: ...
+    def levels(self, rows: Any) -> Sequence[PersonBitmap] | None: ...
     def around_mean(self, rows: Any) -> tuple[int, float, float]: ...
     def spread(self, rows: Any, top: int) -> tuple[int, float, float]: ...
 
@@ -88,6 +116,8 @@ class Guard:
             self._divided(expression, self.parts.with_value(rows), "with a value")
         if isinstance(expression, Apply) and rows.kind == NUMBER:
             self._concentrated(expression, rows)
+            if expression.name in NONLINEAR:
+                self._divided_by_value(expression, rows)
         if len(self._seen) >= MOST_SEEN:
             self._seen.clear()
         self._seen.add(seen)
@@ -132,6 +162,30 @@ class Guard:
             for persons in sides:
                 self.compare(persons, _place(expression))
 
+    def _divided_by_value(self, expression: Apply, rows: Any) -> None:
+        """Where few values are taken, each is of enough persons, who are no others but for few."""
+        if _is_multiple(expression):
+            return
+        levels = self.parts.levels(rows) or ()
+        # The values of columns themselves may be rare: nothing is singled out by asking for them.
+        of_columns = all(isinstance(a, Column | Constant) for a in expression.arguments)
+        if not of_columns and any(len(persons) < self.k for persons in levels):
+            raise SinglesOut(
+                "It has a value of its own for too few persons.",
+                where=_place(expression),
+                remedy=f"Ask for what is the same for at least {self.k} persons, or for none.",
+            )
+        place = _place(expression)
+        sets: dict[Strata, PersonBitmap] = {
+            ((place, str(i)),): p for i, p in enumerate(levels) if len(p) >= self.k
+        }
+        if self.compare_groups(sets):
+            raise TooSimilar(
+                "It divides the rows almost as they were divided before.",
+                where=place,
+                remedy=f"Ask for what tells no other persons apart, or at least {self.k} others.",
+            )
+
     def _concentrated(self, expression: Expression, rows: Any) -> None:
         if self._is_spread(*self.parts.around_mean(rows)):
             return
@@ -156,6 +210,11 @@ class Guard:
         top = self.k - 1
         left = self.share - top / n if n else 0.0
         return left > 0 and math.isfinite(total) and top * largest < left * total / 2
+
+
+def _is_multiple(expression: Apply) -> bool:
+    fixed = [isinstance(argument, Constant) for argument in expression.arguments]
+    return (expression.name == "mul" and any(fixed)) or (expression.name == "div" and fixed[1])
 
 
 def _place(expression: Expression) -> str:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from federated_analytics.fedmed.fragments import Fragment
+from federated_analytics.fedmed.guards import LEVEL_BINS, MOST_LEVELS, level_runs
 from federated_analytics.fedmed.reduce import Part, groups
 from federated_analytics.privacy.person_bitmap import PersonBitmap, hashes
 
@@ -65,6 +67,31 @@ class Persons:
             for levels, chosen in groups(by, len(by[0]))
             if chosen is not None
         }
+
+    def levels(self, rows: Rows) -> Sequence[PersonBitmap] | None:
+        import numpy as np
+
+        moments = Part((rows,)).moments()
+        width = (moments.greatest - moments.least) / LEVEL_BINS
+        if not 0 < width < math.inf:
+            return None
+
+        def places(values: NDArray[np.float64]) -> NDArray[np.int64]:
+            found = ((values - moments.least) / width).astype(np.int64)
+            return np.minimum(found, LEVEL_BINS - 1)
+
+        values = rows.floats()
+        some = values[:: max(1, len(values) // 1_000)]
+        if len(np.unique(places(some))) > MOST_LEVELS:
+            return None
+        held = places(values)
+        runs = level_runs(np.unique(held).tolist())
+        if runs is None:
+            return None
+        there = np.flatnonzero(rows.present)
+        return [
+            self._at(rows.positions, there[(held >= run.start) & (held < run.stop)]) for run in runs
+        ]
 
     def around_mean(self, rows: Rows) -> tuple[int, float, float]:
         moments = Part((rows,)).moments()

@@ -87,7 +87,7 @@ class HttpServer:
             ) as response:
                 return _read(response)
         except failed.NewConnectionError:
-            return Fault("server_down", "Nothing answers at this address.", "Is the server running?")
+            return Fault("server_down", "Nothing answers at this address.", "Does the server run?")
         except failed.TimeoutError:
             return Fault(
                 "no_answer",

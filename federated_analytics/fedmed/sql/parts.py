@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
+from federated_analytics.fedmed.guards import LEVEL_BINS, level_runs
 from federated_analytics.fedmed.reduce import text_of
 from federated_analytics.fedmed.sql.rows import Relation, Sql, SqlRows
 from federated_analytics.fedmed.sql.table import Snapshot
 from federated_analytics.privacy.person_bitmap import PersonBitmap
+
+_PERSONS: postgresql.ARRAY[int] = postgresql.ARRAY(sa.BigInteger())
 
 
 @dataclass(frozen=True)
@@ -44,7 +48,7 @@ class TableParts:
 
     def strata(self, by: tuple[SqlRows, ...]) -> Mapping[tuple[str, ...], PersonBitmap]:
         keys = [rows.value for rows in by]
-        person: Sql = sa.func.array_agg(sa.column("person"), type_=postgresql.ARRAY(sa.BigInteger()))
+        person: Sql = sa.func.array_agg(sa.column("person"), type_=_PERSONS)
         query = self._over(sa.select(*keys, person), by[0])
         query = query.where(*(key.is_not(None) for key in keys)).group_by(*keys)
         return {
@@ -53,6 +57,21 @@ class TableParts:
             )
             for row in self.snapshot.fetched(query)
         }
+
+    def levels(self, rows: SqlRows) -> Sequence[PersonBitmap] | None:
+        value = rows.value
+        ends: list[Sql] = [sa.func.min(value), sa.func.max(value)]
+        low, high = list[Any](self.snapshot.fetched(self._over(sa.select(*ends), rows))[0])
+        if low is None or not math.isfinite(high - low) or not high > low:
+            return None
+        between: list[Sql] = [sa.literal(float(end), sa.Double()) for end in (low, high)]
+        bucket: Sql = sa.func.width_bucket(value, *between, LEVEL_BINS, type_=sa.Integer())
+        place: Sql = sa.func.least(bucket, LEVEL_BINS, type_=sa.Integer()) - 1
+        found = self._over(sa.select(place).distinct().where(value.is_not(None)), rows)
+        runs = level_runs([int(one) for (one,) in self.snapshot.fetched(found)])
+        if runs is None:
+            return None
+        return [self._persons(rows, place.between(run.start, run.stop - 1)) for run in runs]
 
     def around_mean(self, rows: SqlRows) -> tuple[int, float, float]:
         value = rows.value
