@@ -20,7 +20,7 @@ from federated_analytics.errors import (
     did_you_mean,
 )
 from federated_analytics.fedmed.evaluate import Evaluation, OtherRows, Rows
-from federated_analytics.fedmed.expression import Apply, Expression, Filter, walk
+from federated_analytics.fedmed.expression import Apply, Column, Expression, Filter, walk
 from federated_analytics.fedmed.fragments import Fragment
 from federated_analytics.fedmed.guards import Guard, Parts
 from federated_analytics.fedmed.protocol import Ask, Asks
@@ -32,6 +32,7 @@ from federated_analytics.fedmed.reduce import (
     described,
     reduced,
 )
+from federated_analytics.fedmed.schema import kind_of
 from federated_analytics.fedmed.sql.parts import TableParts
 from federated_analytics.fedmed.sql.reduce import described as described_in_table
 from federated_analytics.fedmed.sql.reduce import reduced as reduced_in_table
@@ -81,9 +82,30 @@ class Answering:
             self._keep(drafts)
         drafts = [self._blurred(draft, asks.asks[draft.evidence.analysis]) for draft in drafts]
         return tuple(
-            _labelled(answer, draft, self._version(asks.asks[answer.analysis]), self.policy)
+            self._with_kind(
+                _labelled(answer, draft, self._version(asks.asks[answer.analysis]), self.policy),
+                asks.asks[answer.analysis],
+            )
             for answer, draft in zip(self.policy.disclose((), drafts), drafts, strict=True)
         )
+
+    def _with_kind(self, answer: Answer, ask: Ask) -> Answer:
+        """The answer with the kind of what was reduced, as a column's schema tells it, too.
+
+        The client so knows dates from numbers, and that servers of two kinds make no one number.
+        """
+        if answer.refusal is not None or not ask.rows:
+            return answer
+        kind = kind_of(ask.rows[0], lambda column: self._kind(column, ask))
+        return answer if kind is None else replace(answer, labels={**answer.labels, "kind": kind})
+
+    def _kind(self, column: Column, ask: Ask) -> str | None:
+        """A column's kind; None of one in memory without any value, which fits every kind."""
+        fragment = self.snapshot[column.fragment or ask.fragment][0]
+        rows = fragment.kept.get(column.path) if isinstance(fragment, Fragment) else None
+        if rows is not None and not rows.present.any():
+            return None
+        return fragment.kinds.get(column.path)
 
     def _evidence(self, position: int, ask: Ask) -> Evidence:
         """What an ask finds, or why it is refused; both stay here until the policy has seen it."""

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from federated_analytics.errors import RequestRefused
 from federated_analytics.fedmed.expression import Apply, Column, Expression, Filter
-from federated_analytics.fedmed.fragments import NUMBER, TRUTH
+from federated_analytics.fedmed.fragments import DATE, NUMBER, TRUTH
 
 if TYPE_CHECKING:
     from federated_analytics.privacy.person_bitmap import PersonBitmap
@@ -79,7 +79,7 @@ class Guard:
                 self._divided(expression, self.parts.with_value(rows), "with a value")
         elif rows.kind == TRUTH:
             self._divided(expression, self.parts.with_truth(rows), "for which it is true")
-        elif isinstance(expression, Apply) and rows.kind == NUMBER:
+        elif isinstance(expression, Apply) and rows.kind in (NUMBER, DATE):
             self._divided(expression, self.parts.with_value(rows), "with a value")
             self._concentrated(expression, rows)
         if len(self._seen) >= MOST_SEEN:

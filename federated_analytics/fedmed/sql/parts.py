@@ -7,7 +7,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from federated_analytics.fedmed.sql.rows import Relation, Sql, SqlRows
+from federated_analytics.fedmed.sql.rows import Relation, Sql, SqlRows, ordered
 from federated_analytics.fedmed.sql.table import Snapshot
 from federated_analytics.privacy.person_bitmap import PersonBitmap
 
@@ -39,7 +39,7 @@ class TableParts:
         return self._divided(rows, sa.func.coalesce(rows.value, sa.false()))
 
     def spread(self, rows: SqlRows, top: int) -> tuple[int, float, float]:
-        value = rows.value
+        value = ordered(self.relation, rows).value
         middle = self.snapshot.fetched(
             self._over(sa.select(sa.func.percentile_cont(0.5).within_group(value)), rows)
         )[0][0]
