@@ -82,22 +82,23 @@ class Answering:
             self._keep(drafts)
         drafts = [self._blurred(draft, asks.asks[draft.evidence.analysis]) for draft in drafts]
         return tuple(
-            self._with_kind(
+            self._with_kinds(
                 _labelled(answer, draft, self._version(asks.asks[answer.analysis]), self.policy),
                 asks.asks[answer.analysis],
             )
             for answer, draft in zip(self.policy.disclose((), drafts), drafts, strict=True)
         )
 
-    def _with_kind(self, answer: Answer, ask: Ask) -> Answer:
-        """The answer with the kind of what was reduced, as a column's schema tells it, too.
+    def _with_kinds(self, answer: Answer, ask: Ask) -> Answer:
+        """The answer with the kinds of its columns and of what was reduced, as a schema has them.
 
         The client so knows dates from numbers, and that servers of two kinds make no one number.
         """
         if answer.refusal is not None or not ask.rows:
             return answer
         kind = kind_of(ask.rows[0], lambda column: self._kind(column, ask))
-        return answer if kind is None else replace(answer, labels={**answer.labels, "kind": kind})
+        columns = ",".join(self._kind(c, ask) or "" for c in ask.columns)
+        return replace(answer, labels={**answer.labels, "kind": kind or "", "columns": columns})
 
     def _kind(self, column: Column, ask: Ask) -> str | None:
         """A column's kind; None of one in memory without any value, which fits every kind."""

@@ -99,6 +99,7 @@ class FedData(RowOperators, Reductions[Number]):
         made = object.__new__(FedData)
         made._options, made._roots = self._options, roots or self._roots
         made._rows, made._masks = tuple(rows), masks
+        made._final()  # says now where it is too deep
         return made
 
     # Columns, filters and groups
@@ -201,7 +202,7 @@ class FedData(RowOperators, Reductions[Number]):
         kind = self._kind()
 
         def check(found: str | None) -> None:
-            check_kind(name, wants, found, str(self._rows[0]))
+            check_kind(f"{name}()", wants, found, str(self._rows[0]))
 
         rows_of.check_some(self._sources)
         check(kind)
@@ -253,7 +254,7 @@ class FedData(RowOperators, Reductions[Number]):
                     return  # the query's own failures are told
                 kind = data._kind()
                 if data is self:
-                    check_kind(name, wants, kind, str(self._rows[0]))
+                    check_kind(f"{name}()", wants, kind, str(self._rows[0]))
 
         return explain
 
@@ -270,11 +271,22 @@ class FedData(RowOperators, Reductions[Number]):
         Raises:
             WrongKind: an operation does not fit its operands, or fragments do not fit each other.
         """
+        self._check_columns()
         found = [
             kind_of(row, lambda column, i=i: self._lookup(column, i))  # type: ignore[misc]
             for i, row in enumerate(self._rows)
         ]
         return one_kind(found, [s.server for s in self._sources], str(self._rows[0]))
+
+    def _check_columns(self) -> None:
+        """WrongKind where fragments that have said what they have differ in a column's kind."""
+        if not any(root.is_known for root in self._roots):
+            return
+        servers = [source.server for source in self._sources]
+        each = [Ask("", "", (row,)).columns for row in self._final()]
+        for columns in zip(*each, strict=False):
+            kinds = [self._lookup(column, i) for i, column in enumerate(columns)]
+            one_kind(kinds, servers, str(columns[0]))
 
     def _lookup(self, column: Column, position: int) -> str | None:
         for root in self._roots:

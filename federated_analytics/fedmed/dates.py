@@ -1,6 +1,7 @@
 """Dates as numbers and back: days since 1970-01-01, with fractions.
 
-Whole days are exact, and times to a microsecond from 1880 to 2059, to 50 in the year 9999. Whole days and the rest of a day are divided apart, here as in `sql.rows`, so that the client, a server's
+Whole days are exact, and times to a microsecond from 1880 to 2059, to 50 in the year 9999. Whole
+days and the rest of a day are divided apart, here as in `sql.rows`, so that the client, a server's
 memory and a database have the same double for the same moment.
 """
 

@@ -305,11 +305,17 @@ def _moments_of(rows: Rows, apply: Expression) -> Array:
     if rows.kind == DATE:
         return rows.values
     try:
-        return _without_zone(pd.to_datetime(pd.Series(rows.values), format="ISO8601", utc=True))
+        return _without_zone(pd.to_datetime(_series(rows), format="ISO8601", utc=True))
     except ValueError as error:
         raise WrongKind(
             "A date is written as ISO 8601 text: '2020-01-31'.", where=str(apply)[:200]
         ) from error
+
+
+def _series(rows: Rows) -> pd.Series:
+    import pandas as pd
+
+    return pd.Series(rows.values, dtype=rows.values.dtype)
 
 
 def _without_zone(moments: pd.Series) -> Array:
@@ -455,7 +461,10 @@ def _dated(apply: Apply, rows: Rows) -> Rows:
 
     if rows.kind not in (DATE, TEXT):
         raise WrongKind(f"{apply.name} is for dates, not for {rows.kind}.", where=str(apply)[:200])
-    read = pd.to_datetime(pd.Series(rows.values), format="ISO8601", errors="coerce", utc=True)
+    series = _series(rows)
+    if rows.kind == TEXT:  # a lone surrogate would be an error, and is no date
+        series = series.where([isinstance(v, str) and v.isascii() for v in rows.values], None)
+    read = pd.to_datetime(series, format="ISO8601", errors="coerce", utc=True)
     values = _without_zone(read)
     present = rows.present & dates.is_in_range(values)
     if apply.name == "date":

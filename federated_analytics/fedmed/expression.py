@@ -45,6 +45,9 @@ class Column:
     depth: ClassVar[int] = 0
     size: ClassVar[int] = 1
 
+    def __post_init__(self) -> None:
+        check_names((self.fragment, *self.path))
+
     def __str__(self) -> str:
         name = "".join(f"[{key!r}]" for key in self.path)
         return f"{self.fragment}{name}" if self.fragment else f"data{name}"
@@ -83,6 +86,7 @@ class Apply:
     size: int = field(init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
+        check_names((self.name,))
         wanted = ARITY.get(self.name)
         if wanted is not None and wanted != len(self.arguments):
             raise WireError(f"{self.name} takes {wanted} operands, not {len(self.arguments)}.")
@@ -201,9 +205,17 @@ def _read(plain: Any, left: list[int], depth: int) -> Expression:
     raise WireError("A part of the expression is not of its form.")
 
 
+def check_names(names: Sequence[Any]) -> None:
+    """WireError for what is no text, or too long to be a name."""
+    for name in names:
+        if not isinstance(name, str) or len(name) > MAX_TEXT:
+            raise WireError(
+                f"A name is text of at most {MAX_TEXT} characters.", where=repr(name)[:100]
+            )
+
+
 def _texts(values: Sequence[Any]) -> list[str]:
-    if any(not isinstance(v, str) or len(v) > MAX_TEXT for v in values):
-        raise WireError(f"A name is text of at most {MAX_TEXT} characters.")
+    check_names(values)
     return list(values)
 
 

@@ -36,6 +36,7 @@ class Part:
         withheld: rules by which it kept cells back, with "fewer than k" where it says so
         missing: rows without a value as the server says it: a number, or "fewer than 5"
         kind: of the values that are reduced; "" where no value tells it
+        columns: the kind of each column that was read, so as well
     """
 
     server: str
@@ -46,6 +47,7 @@ class Part:
     version: str
     min_count: int
     kind: str = ""
+    columns: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -161,14 +163,17 @@ def gather(query: Query) -> Gathered:
         _part(reply, query, i) for i, reply in enumerate(query.replies) if isinstance(reply, Reply)
     ]
     operation = str(query.asks[0]) if query.asks else ""
-    return Gathered(tuple(parts), tuple(failures), operation, _kind(parts, operation))
+    return Gathered(tuple(parts), tuple(failures), operation, _kind(parts, query))
 
 
-def _kind(parts: Sequence[Part], operation: str) -> str | None:
+def _kind(parts: Sequence[Part], query: Query) -> str | None:
+    """What all parts were made of. WrongKind where a column, or what was made, differs."""
     from federated_analytics.fedmed.schema import one_kind
 
-    told = [part for part in parts if part.kind]
-    return one_kind([part.kind for part in told], [part.server for part in told], operation)
+    servers = [part.server for part in parts]
+    for kinds in zip(*(part.columns for part in parts), strict=False):
+        one_kind([kind or None for kind in kinds], servers, str(query.asks[0]))
+    return one_kind([part.kind or None for part in parts], servers, str(query.asks[0]))
 
 
 def _part(reply: Reply, query: Query, position: int) -> Part:
@@ -189,6 +194,7 @@ def _part(reply: Reply, query: Query, position: int) -> Part:
         answer.labels.get("version", ""),
         reply.min_count,
         answer.labels.get("kind", "") if _tells_kind(op, cells) else "",
+        tuple(answer.labels.get("columns", "").split(",")) if op != "describe" else (),
     )
 
 

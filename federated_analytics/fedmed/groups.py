@@ -63,7 +63,7 @@ class Grouped(Reductions[Table]):
         self, data: FedData, name: str, op: str, finish: Finish, wants: Kinds, params: Params | None
     ) -> Table:
         def check(kind: str | None) -> None:
-            check_kind(name, wants, kind, str(data._rows[0]))
+            check_kind(f"{name}()", wants, kind, str(data._rows[0]))
 
         check(data._kind())
         query = data._query(name, op, params, by=self._keys, wants=wants)

@@ -34,7 +34,7 @@ def histogram(data: FedData, bins: int | Sequence[float | date | str]) -> Histog
         raise ValueError("edges are numbers, or dates")
     if len(edges) < 2 or any(b <= a for a, b in itertools.pairwise(places)):
         raise ValueError("edges are at least two numbers or dates that rise")
-    check_kind("hist", _wanted(edges), data._kind(), str(data._rows[0]))
+    check_kind("hist()", _wanted(edges), data._kind(), str(data._rows[0]))
     query = _asked(data, edges)
     return Histogram([query], lambda: _finished(data, query, edges))
 
@@ -43,8 +43,12 @@ def _edge(edge: float | date | str) -> Edge:
     """A number, or a date as Python's own; ISO 8601 text is one."""
     if isinstance(edge, date):
         edge = dates.as_text(edge)
-    moment = dates.parsed(edge) if isinstance(edge, str) else None
-    return float(edge) if moment is None else dates.day_or_moment(moment)
+    if not isinstance(edge, str):
+        return float(edge)
+    moment = dates.parsed(edge)
+    if moment is None:
+        raise ValueError("an edge is a number, or a date as ISO 8601 text: '2020-01-31'")
+    return dates.day_or_moment(moment)
 
 
 def _place(edge: Edge) -> float:
@@ -56,7 +60,7 @@ def _wanted(edges: Sequence[Edge]) -> frozenset[str]:
 
 
 def _between_ends(data: FedData, bins: int) -> Histogram:
-    check_kind("hist", ORDERED, data._kind(), str(data._rows[0]))
+    check_kind("hist()", ORDERED, data._kind(), str(data._rows[0]))
     low, high = data.min(), data.max()
 
     def compute() -> Outcome[Any]:
@@ -87,7 +91,7 @@ def _finished(
 ) -> Outcome[Any]:
     state, gathered = finalize.state(query)
     if not any_kind:
-        check_kind("hist", _wanted(edges), gathered.kind, str(data._rows[0]))
+        check_kind("hist()", _wanted(edges), gathered.kind, str(data._rows[0]))
     kept, counts = finalize.binned(state, edges)
     marks = gathered.marks
     if len(kept) < len(edges):

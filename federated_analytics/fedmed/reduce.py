@@ -195,7 +195,9 @@ def _coded(rows: Rows) -> tuple[NDArray[np.int64], list[str]]:
     if "codes" not in rows.kept:
         codes, unique = pd.factorize(rows.values)
         codes = np.where(rows.present, codes, -1)
-        rows.kept["codes"] = codes, [text_of(value, rows.kind) for value in pd.Index(unique)]
+        # An index of texts would be of Arrow's, which has no lone surrogates.
+        values = unique if rows.kind == TEXT else pd.Index(unique)
+        rows.kept["codes"] = codes, [text_of(value, rows.kind) for value in values]
     found: tuple[NDArray[np.int64], list[str]] = rows.kept["codes"]
     return found
 
@@ -330,7 +332,8 @@ def _histogram(ask: Ask, part: Part, exact: bool) -> Iterator[tuple[str, Aggrega
 def _levels(ask: Ask, part: Part, exact: bool) -> Iterator[tuple[str, Aggregate]]:
     import pandas as pd
 
-    found = pd.Series(part.values()).value_counts()
+    values = part.values()
+    found = pd.Series(values, dtype=values.dtype).value_counts()
     if len(found) > MAX_GROUPS:
         raise BadParameter(
             f"There are more than {MAX_GROUPS} values.", remedy="Ask for a histogram."

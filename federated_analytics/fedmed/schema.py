@@ -218,7 +218,7 @@ def check_kind(name: str, wanted: frozenset[str], kind: str | None, place: str) 
     """WrongKind where a reduction is not for values of a kind that is known."""
     if kind is not None and kind not in wanted:
         raise WrongKind(
-            f"{name}() is for {' and '.join(sorted(wanted))} values, not for {kind}.",
+            f"{name} is for {' and '.join(sorted(wanted))} values, not for {kind}.",
             where=place[:300],
         )
 
