@@ -63,7 +63,7 @@ def measure(
         say(f"  the original's approach: {speed.original}")
     with running("strict", servers, rows) as (ports, _):
         data = fm.FedData([fm.Remote(address(port), FRAGMENT, token=TOKEN) for port in ports])
-        _ = data.columns  # as whoever looks at her data first; the original's client is connected too
+        _ = data.columns  # whoever has data looks at it first; the other client is connected too
         for question, ask in _ours(data).items():
             times = []
             for _ in range(repeat):

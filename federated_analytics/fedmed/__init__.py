@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from federated_analytics.fedmed.local import Local
     from federated_analytics.fedmed.remote import Remote
     from federated_analytics.fedmed.server import Server
+    from federated_analytics.fedmed.simulation import Simulation
     from federated_analytics.fedmed.sql.table import SQLTable
 
 _HOMES = {
@@ -33,6 +34,7 @@ _HOMES = {
     "Remote": "remote",
     "SQLTable": "sql.table",
     "Server": "server",
+    "Simulation": "simulation",
 }
 _MODULES = ("ops", "privacy", "stats")
 
@@ -45,6 +47,7 @@ __all__ = [
     "Remote",
     "SQLTable",
     "Server",
+    "Simulation",
     "stats",
 ]
 

@@ -22,7 +22,14 @@ from federated_analytics.errors import (
     did_you_mean,
 )
 from federated_analytics.fedmed.evaluate import Evaluation, OtherRows, Rows
-from federated_analytics.fedmed.expression import Apply, Constant, Expression, Filter, walk
+from federated_analytics.fedmed.expression import (
+    Apply,
+    Column,
+    Constant,
+    Expression,
+    Filter,
+    walk,
+)
 from federated_analytics.fedmed.fragments import Fragment
 from federated_analytics.fedmed.guards import Guard, Parts
 from federated_analytics.fedmed.protocol import RELEASES, Ask, Asks
@@ -34,6 +41,7 @@ from federated_analytics.fedmed.reduce import (
     described,
     reduced,
 )
+from federated_analytics.fedmed.schema import kind_of
 from federated_analytics.fedmed.sql.parts import TableParts
 from federated_analytics.fedmed.sql.reduce import described as described_in_table
 from federated_analytics.fedmed.sql.reduce import reduced as reduced_in_table
@@ -86,9 +94,31 @@ class Answering:
             self._keep(drafts, past)
         drafts = [self._blurred(draft, asks.asks[draft.evidence.analysis]) for draft in drafts]
         return tuple(
-            _labelled(answer, draft, self._version(asks.asks[answer.analysis]), self.policy)
+            self._with_kinds(
+                _labelled(answer, draft, self._version(asks.asks[answer.analysis]), self.policy),
+                asks.asks[answer.analysis],
+            )
             for answer, draft in zip(self.policy.disclose((), drafts), drafts, strict=True)
         )
+
+    def _with_kinds(self, answer: Answer, ask: Ask) -> Answer:
+        """The answer with the kinds of its columns and of what was reduced, as a schema has them.
+
+        The client so knows dates from numbers, and that servers of two kinds make no one number.
+        """
+        if answer.refusal is not None or not ask.rows:
+            return answer
+        kind = kind_of(ask.rows[0], lambda column: self._kind(column, ask))
+        columns = ",".join(self._kind(c, ask) or "" for c in ask.columns)
+        return replace(answer, labels={**answer.labels, "kind": kind or "", "columns": columns})
+
+    def _kind(self, column: Column, ask: Ask) -> str | None:
+        """A column's kind; None of one in memory without any value, which fits every kind."""
+        fragment = self.snapshot[column.fragment or ask.fragment][0]
+        rows = fragment.kept.get(column.path) if isinstance(fragment, Fragment) else None
+        if rows is not None and not rows.present.any():
+            return None
+        return fragment.kinds.get(column.path)
 
     def _evidence(self, position: int, ask: Ask) -> Evidence:
         """What an ask finds, or why it is refused; both stay here until the policy has seen it."""

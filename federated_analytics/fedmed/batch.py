@@ -6,13 +6,12 @@ import itertools
 import secrets
 import threading
 import weakref
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, Self
 
 from federated_analytics.fedmed.errors import Failure
-from federated_analytics.fedmed.expression import walk
 from federated_analytics.fedmed.protocol import MAX_ASKS, MAX_NODES, Ask, Asks
 
 if TYPE_CHECKING:
@@ -67,11 +66,17 @@ class Reply:
 
 @dataclass(eq=False)
 class Query:
-    """One reduction over all fragments: an ask for each of them, answered together."""
+    """One reduction over all fragments: an ask for each of them, answered together.
+
+    Args:
+        explain: called where a server refuses the kind of its values: raises what says more, such
+            as how the fragments differ.
+    """
 
     sources: tuple[Source, ...]
     asks: tuple[Ask, ...]
     partial: bool = False
+    explain: Callable[[], None] = field(default=lambda: None, repr=False)
     serial: int = field(default_factory=lambda: next(_serial))
     replies: tuple[Reply | Failure, ...] = ()
     _taken: bool = False
@@ -240,7 +245,7 @@ def _portions(server: _Server) -> Iterator[dict[str, Ask]]:
     portion: dict[str, Ask] = {}
     nodes = 0
     for text, ask in server.asks.items():
-        size = sum(1 for e in (*ask.rows, *ask.by) for _ in walk(e))
+        size = sum(e.size for e in (*ask.rows, *ask.by))
         if portion and (len(portion) == MAX_ASKS or nodes + size > MAX_NODES):
             yield portion
             portion, nodes = {}, 0

@@ -11,7 +11,8 @@ from federated_analytics.fedmed import finalize
 from federated_analytics.fedmed.errors import Mismatch
 from federated_analytics.fedmed.gathered import Gathered
 from federated_analytics.fedmed.lazy import Outcome
-from federated_analytics.fedmed.schema import NUMBER, TRUTH
+from federated_analytics.fedmed.reductions import NUMERIC
+from federated_analytics.fedmed.schema import check_kind
 from federated_analytics.fedmed.tables import Rows, Table
 from federated_analytics.fedmed.values import Number
 
@@ -24,11 +25,13 @@ Matrix = Callable[[Any], list[list[float]]]
 def matrix(data: FedData, columns: Sequence[str], compute: Matrix) -> Table:
     """A matrix over named columns; over all of numbers where none is named."""
     names = list(columns) or [
-        path[-1] for path, c in data.schema.items() if len(path) == 1 and c.kind in (NUMBER, TRUTH)
+        path[-1] for path, c in data.schema.items() if len(path) == 1 and c.kind in NUMERIC
     ]
     if len(names) < 2:
         raise Mismatch("A matrix is of at least two columns.", remedy="Name them.")
     each = [data[name] for name in names]
+    for column in each:
+        check_kind("a matrix", NUMERIC, column._kind(), str(column._rows[0]))
     query = each[0]._query("comoments", "comoments", more=each[1:])
 
     def finish() -> Outcome[Rows]:
@@ -80,6 +83,8 @@ def _of_two(x: FedData, y: FedData, compute: Callable[[Any], float]) -> Number:
         raise TypeError("both are data sets over the same rows")
     roots, (rows,) = aligned
     other = x._with(tuple(rows), x._masks, roots)
+    for one in (x, other):
+        check_kind("a correlation", NUMERIC, one._kind(), str(one._rows[0]))
     query = x._query("comoments", "comoments", more=[other])
 
     def finish() -> Outcome[Any]:

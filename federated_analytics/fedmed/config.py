@@ -157,7 +157,7 @@ class Config:
             )
 
 
-_ALWAYS = frozenset({"neg", "not", "date", "year", "month", "day", "div", "and", "or"})
+_ALWAYS = frozenset({"neg", "not", "date", "year", "month", "day", "days", "div", "and", "or"})
 """Follow from what the original's files list, or tell no more than a comparison does."""
 
 

@@ -4,22 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from federated_analytics.fedmed import finalize, rows_of
 from federated_analytics.fedmed.batch import Query, Source
-from federated_analytics.fedmed.errors import WrongKind
+from federated_analytics.fedmed.errors import AskFailed, WrongKind
 from federated_analytics.fedmed.expression import Apply, Column, Expression, Filter
 from federated_analytics.fedmed.finalize import Finish
 from federated_analytics.fedmed.operators import RowOperators
 from federated_analytics.fedmed.protocol import Ask
-from federated_analytics.fedmed.reductions import NUMERIC, Params, Reductions
+from federated_analytics.fedmed.reductions import ANY, Kinds, Params, Reductions
 from federated_analytics.fedmed.schema import (
-    NUMBER,
     TRUTH,
     ColumnSchema,
     Root,
+    check_kind,
     kind_of,
     one_kind,
 )
@@ -98,6 +99,7 @@ class FedData(RowOperators, Reductions[Number]):
         made = object.__new__(FedData)
         made._options, made._roots = self._options, roots or self._roots
         made._rows, made._masks = tuple(rows), masks
+        made._final()  # says now where it is too deep
         return made
 
     # Columns, filters and groups
@@ -164,12 +166,12 @@ class FedData(RowOperators, Reductions[Number]):
         query, decode = self._query("counts", "counts"), self._decoder()
         return Table([query, *decode.queries], lambda: finalize.levels(query, decode))
 
-    def hist(self, bins: int | Sequence[float] = 10) -> Histogram:
+    def hist(self, bins: int | Sequence[float | date | str] = 10) -> Histogram:
         """Rows in bins.
 
         Args:
-            bins: edges of the bins; or their number, between min() and max(): then the servers
-                are asked twice.
+            bins: edges of the bins, for dates dates (or their ISO 8601 text); or their number,
+                between min() and max(): then the servers are asked twice.
         """
         from federated_analytics.fedmed import histograms
 
@@ -195,14 +197,21 @@ class FedData(RowOperators, Reductions[Number]):
         return own_method(self, self._options.methods, name)
 
     def _reduce(
-        self, name: str, op: str, finish: Finish, wants: str, params: Params | None = None
+        self, name: str, op: str, finish: Finish, wants: Kinds, params: Params | None = None
     ) -> Number:
         kind = self._kind()
-        if wants == NUMERIC and kind is not None and kind not in (NUMBER, TRUTH):
-            raise WrongKind(f"{name}() is for numbers, not for {kind}.", where=str(self._rows[0]))
-        query = self._query(name, op, params)
-        whole = name == "sum" and kind == TRUTH
-        return Number([query], lambda: finalize.number(query, finish, is_count=whole))
+
+        def check(found: str | None) -> None:
+            check_kind(f"{name}()", wants, found, str(self._rows[0]))
+
+        rows_of.check_some(self._sources)
+        check(kind)
+        query = self._query(name, op, params, wants=wants)
+        total = name == "sum"
+        known = total and kind == TRUTH
+        return Number(
+            [query], lambda: finalize.number(query, finish, check, is_total=total, is_count=known)
+        )
 
     def _query(
         self,
@@ -211,6 +220,7 @@ class FedData(RowOperators, Reductions[Number]):
         params: Params | None = None,
         by: Sequence[FedData] = (),
         more: Sequence[FedData] = (),
+        wants: Kinds = ANY,
     ) -> Query:
         """Asks one reduction of every fragment; nothing is sent yet."""
         rows_of.check_some(self._sources)
@@ -229,7 +239,24 @@ class FedData(RowOperators, Reductions[Number]):
             )
             for i, source in enumerate(self._sources)
         )
-        return Query(self._sources, asks, self._options.partial)
+        explain = self._explainer(name, (*by, *more), wants)
+        return Query(self._sources, asks, self._options.partial, explain)
+
+    def _explainer(self, name: str, others: Sequence[FedData], wants: Kinds) -> Callable[[], None]:
+        """Asks for the columns, and raises what would have been raised had they been known."""
+
+        def explain() -> None:
+            for data in (self, *others):
+                try:
+                    for root in data._roots:
+                        _ = root.columns
+                except AskFailed:
+                    return  # the query's own failures are told
+                kind = data._kind()
+                if data is self:
+                    check_kind(f"{name}()", wants, kind, str(self._rows[0]))
+
+        return explain
 
     def _final(self) -> list[Expression]:
         if self._masks is None:
@@ -244,11 +271,22 @@ class FedData(RowOperators, Reductions[Number]):
         Raises:
             WrongKind: an operation does not fit its operands, or fragments do not fit each other.
         """
+        self._check_columns()
         found = [
             kind_of(row, lambda column, i=i: self._lookup(column, i))  # type: ignore[misc]
             for i, row in enumerate(self._rows)
         ]
         return one_kind(found, [s.server for s in self._sources], str(self._rows[0]))
+
+    def _check_columns(self) -> None:
+        """WrongKind where fragments that have said what they have differ in a column's kind."""
+        if not any(root.is_known for root in self._roots):
+            return
+        servers = [source.server for source in self._sources]
+        each = [Ask("", "", (row,)).columns for row in self._final()]
+        for columns in zip(*each, strict=False):
+            kinds = [self._lookup(column, i) for i, column in enumerate(columns)]
+            one_kind(kinds, servers, str(columns[0]))
 
     def _lookup(self, column: Column, position: int) -> str | None:
         for root in self._roots:

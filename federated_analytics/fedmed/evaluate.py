@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from federated_analytics.errors import RequestRefused, did_you_mean
+from federated_analytics.fedmed import dates
 from federated_analytics.fedmed.expression import (
     ARITHMETIC,
     COMPARISONS,
     LOGIC,
+    PARTS,
+    ROUND,
     Apply,
     Column,
     Constant,
@@ -98,10 +102,11 @@ class Rows:
         return self.there == len(self)
 
     def floats(self) -> Array:
-        """The values that are there, as float64."""
+        """The values that are there, as float64; dates as days since 1970-01-01."""
         import numpy as np
 
-        return np.asarray(self.values[self.present], dtype=np.float64)
+        there = self.values[self.present]
+        return dates.days(there) if self.kind == DATE else np.asarray(there, dtype=np.float64)
 
 
 @dataclass(frozen=True)
@@ -166,9 +171,13 @@ class Evaluation:
             found = _compared(apply, *arguments)
         elif apply.name in LOGIC or apply.name == "not":
             found = _logical(apply, arguments)
+        elif apply.name in ("add", "sub") and is_of_dates(argument.kind for argument in arguments):
+            found = _moved(apply, *arguments)
         elif apply.name in ARITHMETIC or apply.name in ("neg", "abs"):
             found = _computed(apply, arguments)
-        elif apply.name in ("date", "year", "month", "day"):
+        elif apply.name == ROUND:
+            found = _rounded(apply, *arguments)
+        elif apply.name in PARTS:
             found = _dated(apply, arguments[0])
         else:
             found = self._owners(apply, arguments)
@@ -197,6 +206,8 @@ def _stored(series: pd.Series, kind: str) -> Rows:
     values = series.to_numpy()
     if kind == NUMBER and values.dtype == np.float64:
         present = np.isfinite(values)
+    if kind == DATE:
+        present = dates.is_in_range(values)
     return Rows(values, present, kind)
 
 
@@ -308,11 +319,21 @@ def _moments_of(rows: Rows, apply: Expression) -> Array:
     if rows.kind == DATE:
         return rows.values
     try:
-        return pd.to_datetime(pd.Series(rows.values), format="ISO8601").to_numpy()
+        return _without_zone(pd.to_datetime(_series(rows), format="ISO8601", utc=True))
     except ValueError as error:
         raise WrongKind(
             "A date is written as ISO 8601 text: '2020-01-31'.", where=str(apply)[:200]
         ) from error
+
+
+def _series(rows: Rows) -> pd.Series:
+    import pandas as pd
+
+    return pd.Series(rows.values, dtype=rows.values.dtype)
+
+
+def _without_zone(moments: pd.Series) -> Array:
+    return moments.dt.tz_localize(None).to_numpy()
 
 
 def _logical(apply: Apply, arguments: list[Rows]) -> Rows:
@@ -368,6 +389,70 @@ def _number(rows: Rows) -> Array:
     return rows.values.astype(np.float64)
 
 
+def is_of_dates(kinds: Iterable[str]) -> bool:
+    """Whether a sum or a difference is one of dates: no number is added to text."""
+    return bool({DATE, TEXT} & set(kinds))
+
+
+def moved_kind(apply: Apply, left: str, right: str) -> str:
+    """Kind of a sum or a difference with dates; WrongKind where there is none."""
+    numeric = {left, right} & set(_NUMERIC)
+    if apply.name == "sub" and left == right == DATE:
+        return NUMBER
+    if numeric and DATE in (left, right) and (apply.name == "add" or left == DATE):
+        return DATE
+    raise WrongKind(
+        f"There is no {left} {'+' if apply.name == 'add' else '-'} {right}.",
+        where=str(apply)[:200],
+        remedy="A date less a date is a number of days, and a date plus or less days is a date; "
+        "`.date()` reads text.",
+    )
+
+
+def dated_constant(apply: Apply, text: str) -> datetime:
+    """The date that a text constant of a sum or a difference is."""
+    found = dates.parsed(text)
+    if found is None:
+        raise WrongKind("A date is written as ISO 8601 text: '2020-01-31'.", where=str(apply)[:200])
+    return found
+
+
+def _moved(apply: Apply, left: Rows, right: Rows) -> Rows:
+    """A number of days between dates, or dates that are moved by days."""
+    import numpy as np
+
+    left, right = (_dated_constant(apply, side) for side in (left, right))
+    present = _all_present([left, right])
+    if moved_kind(apply, left.kind, right.kind) == NUMBER:
+        return Rows(dates.difference(left.values, right.values), present, NUMBER)
+    if left.kind != DATE:
+        left, right = right, left
+    by = right.values.astype(np.float64)
+    values, near = dates.moved(left.values, -by if apply.name == "sub" else by)
+    return Rows(values, present & near, DATE)
+
+
+def _dated_constant(apply: Apply, rows: Rows) -> Rows:
+    import numpy as np
+
+    if not rows.scalar or rows.kind != TEXT:
+        return rows
+    moment = dated_constant(apply, str(rows.values[0]))
+    return replace(rows, values=np.array([moment], dtype="datetime64[us]"), kind=DATE)
+
+
+def _rounded(apply: Apply, rows: Rows, step: Rows) -> Rows:
+    """The nearest multiple of the step, halves up."""
+    import numpy as np
+
+    if rows.kind not in _NUMERIC:
+        raise WrongKind(f"round is for numbers, not for {rows.kind}.", where=str(apply)[:200])
+    size = float(step.values[0])
+    with np.errstate(all="ignore"):
+        result = np.floor(rows.values.astype(np.float64) / size + 0.5) * size
+    return Rows(result, rows.present & np.isfinite(result), NUMBER)
+
+
 _SAFE = 2**53
 """Whole numbers up to here are the same as float64, so nothing is lost by changing over."""
 
@@ -390,9 +475,16 @@ def _dated(apply: Apply, rows: Rows) -> Rows:
 
     if rows.kind not in (DATE, TEXT):
         raise WrongKind(f"{apply.name} is for dates, not for {rows.kind}.", where=str(apply)[:200])
-    moments = pd.to_datetime(pd.Series(rows.values), format="ISO8601", errors="coerce")
-    present = rows.present & moments.notna().to_numpy()
+    series = _series(rows)
+    if rows.kind == TEXT:  # a lone surrogate would be an error, and is no date
+        series = series.where([isinstance(v, str) and v.isascii() for v in rows.values], None)
+    read = pd.to_datetime(series, format="ISO8601", errors="coerce", utc=True)
+    values = _without_zone(read)
+    present = rows.present & dates.is_in_range(values)
     if apply.name == "date":
-        return Rows(moments.to_numpy(), present, DATE)
+        return Rows(values, present, DATE)
+    if apply.name == "days":
+        return Rows(dates.days(values), present, NUMBER)
+    moments = pd.Series(values)
     part = getattr(moments.dt, apply.name).to_numpy(dtype=np.float64, na_value=np.nan)
     return Rows(part, present, NUMBER)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
 
 from federated_analytics.errors import WireError
 
@@ -23,9 +23,12 @@ UNARY = {"neg": "-", "abs": "abs", "not": "~"}
 INFIX = {**ARITHMETIC, **COMPARISONS, **LOGIC}
 MASKS = frozenset({*COMPARISONS, *LOGIC, "not"})
 """Operations whose result is true or false for each row."""
-PARTS = {"date": 1, "year": 1, "month": 1, "day": 1}
-"""Operations on dates; `date` turns ISO 8601 text into one. Constants of dates are ISO text."""
-ARITY = {**dict.fromkeys(INFIX, 2), **dict.fromkeys(UNARY, 1), **PARTS}
+PARTS = {"date": 1, "year": 1, "month": 1, "day": 1, "days": 1}
+"""Operations on dates; `date` turns ISO 8601 text into one, `days` counts from 1970-01-01.
+Constants of dates are ISO text."""
+ROUND = "round"
+"""The nearest multiple of a step, halves up; its second operand is a positive constant."""
+ARITY = {**dict.fromkeys(INFIX, 2), **dict.fromkeys(UNARY, 1), **PARTS, ROUND: 2}
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,11 @@ class Column:
 
     path: tuple[str, ...] = ()
     fragment: str = ""
+    depth: ClassVar[int] = 0
+    size: ClassVar[int] = 1
+
+    def __post_init__(self) -> None:
+        check_names((self.fragment, *self.path))
 
     def __str__(self) -> str:
         name = "".join(f"[{key!r}]" for key in self.path)
@@ -50,6 +58,8 @@ class Constant:
     """A number, truth value or text, the same for each row; dates are ISO 8601 text."""
 
     value: Scalar
+    depth: ClassVar[int] = 0
+    size: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
         if isinstance(self.value, float) and not math.isfinite(self.value):
@@ -63,15 +73,26 @@ class Constant:
 
 @dataclass(frozen=True)
 class Apply:
-    """An operation on each row; `name` is a key of `ARITY` or an operation of the server's own."""
+    """An operation on each row; `name` is a key of `ARITY` or an operation of the server's own.
+
+    Fields:
+        depth, size: levels below this one, and parts with this one; both are limited, so that
+            whatever walks an expression comes to an end
+    """
 
     name: str
     arguments: tuple[Expression, ...]
+    depth: int = field(init=False, compare=False, repr=False)
+    size: int = field(init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
+        check_names((self.name,))
         wanted = ARITY.get(self.name)
         if wanted is not None and wanted != len(self.arguments):
             raise WireError(f"{self.name} takes {wanted} operands, not {len(self.arguments)}.")
+        if self.name == ROUND:
+            _check_step(self.arguments[1])
+        _measure(self, self.arguments)
 
     def __str__(self) -> str:
         if self.name in INFIX:
@@ -92,12 +113,44 @@ class Filter:
 
     rows: Expression
     mask: Expression
+    depth: int = field(init=False, compare=False, repr=False)
+    size: int = field(init=False, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        _measure(self, (self.rows, self.mask))
 
     def __str__(self) -> str:
         return f"{self.rows}[{self.mask}]"
 
 
 Expression = Column | Constant | Apply | Filter
+
+
+def _measure(node: Apply | Filter, parts: tuple[Expression, ...]) -> None:
+    """Note how deep and large a node is. WireError where that is too much."""
+    depth = 1 + max((part.depth for part in parts), default=0)
+    size = 1 + sum(part.size for part in parts)
+    if depth > MAX_DEPTH or size > MAX_NODES:
+        raise _too_much()
+    object.__setattr__(node, "depth", depth)
+    object.__setattr__(node, "size", size)
+
+
+def _too_much() -> WireError:
+    return WireError(
+        f"An expression has at most {MAX_NODES} parts, {MAX_DEPTH} deep.",
+        remedy="Ask for its parts one by one.",
+    )
+
+
+def _check_step(step: Expression) -> None:
+    value = step.value if isinstance(step, Constant) else None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
+        raise WireError(
+            "round takes a step, a positive number.",
+            where=str(step)[:100],
+            remedy='Write data.operator("round", 0.5).',
+        )
 
 
 def walk(expression: Expression) -> Iterator[Expression]:
@@ -134,10 +187,7 @@ def from_plain(plain: Any) -> Expression:
 def _read(plain: Any, left: list[int], depth: int) -> Expression:
     left[0] -= 1
     if left[0] < 0 or depth < 0:
-        raise WireError(
-            f"An expression has at most {MAX_NODES} parts, {MAX_DEPTH} deep.",
-            remedy="Ask for its parts one by one.",
-        )
+        raise _too_much()
     if not isinstance(plain, list) or len(plain) < 2 or not isinstance(plain[0], str):
         raise WireError("A part of the expression is not of its form.")
     kind, rest = plain[0], plain[1:]
@@ -155,9 +205,17 @@ def _read(plain: Any, left: list[int], depth: int) -> Expression:
     raise WireError("A part of the expression is not of its form.")
 
 
+def check_names(names: Sequence[Any]) -> None:
+    """WireError for what is no text, or too long to be a name."""
+    for name in names:
+        if not isinstance(name, str) or len(name) > MAX_TEXT:
+            raise WireError(
+                f"A name is text of at most {MAX_TEXT} characters.", where=repr(name)[:100]
+            )
+
+
 def _texts(values: Sequence[Any]) -> list[str]:
-    if any(not isinstance(v, str) or len(v) > MAX_TEXT for v in values):
-        raise WireError(f"A name is text of at most {MAX_TEXT} characters.")
+    check_names(values)
     return list(values)
 
 

@@ -9,19 +9,22 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import accumulate
-from typing import Any
+from typing import Any, TypeVar
 
 from federated_analytics.aggregates.base import Aggregate
 from federated_analytics.aggregates.count import Count
 from federated_analytics.aggregates.interval_counts import IntervalCounts
 from federated_analytics.aggregates.moments import Moments
+from federated_analytics.fedmed import dates
 from federated_analytics.fedmed.batch import Query
 from federated_analytics.fedmed.errors import NotAnswered
 from federated_analytics.fedmed.gathered import Gathered, Group, gather, whole
 from federated_analytics.fedmed.lazy import Outcome
+from federated_analytics.fedmed.schema import DATE, TRUTH
 from federated_analytics.fedmed.tables import Rows
 
-Bounds = tuple[float, float] | None
+T = TypeVar("T")
+Bounds = tuple[Any, Any] | None
 Edge = Callable[[int], float]
 GRID_END = 1e300
 """An edge beyond this is the grid's own end: it says nothing of the values."""
@@ -35,24 +38,25 @@ class Estimate:
     bounds: Bounds = None
 
 
-Finish = Callable[[Aggregate | None], Estimate]
+Finish = Callable[[Aggregate | None, Edge], Estimate]
+"""From a merged aggregate, and the edges of the public grid that its intervals are of."""
+Check = Callable[[str | None], None]
+"""Raises where the kind of what was reduced is not the reduction's."""
 
 
-def total(state: Aggregate | None) -> Estimate:
+def total(state: Aggregate | None, edge: Edge) -> Estimate:
     """Sum of the values, rounded once: of whole numbers it is a whole number. 0 of none."""
     moments = as_moments(state)
     exact = moments.n * (Fraction(moments.mean) + Fraction(moments.residual))
     return Estimate(float(exact))
 
 
-def rows(state: Aggregate | None) -> Estimate:
+def rows(state: Aggregate | None, edge: Edge) -> Estimate:
     """Number of rows; 0 of none."""
-    if state is None:
-        return Estimate(0)
-    return Estimate(_as(state, Count).persons)
+    return Estimate(_count(state))
 
 
-def mean(state: Aggregate | None) -> Estimate:
+def mean(state: Aggregate | None, edge: Edge) -> Estimate:
     moments = as_moments(state)
     return Estimate(moments.mean + moments.residual if moments.n else math.nan)
 
@@ -60,7 +64,7 @@ def mean(state: Aggregate | None) -> Estimate:
 def variance(df: int) -> Finish:
     """Of denominator n - df; NaN where that is not positive."""
 
-    def finish(state: Aggregate | None) -> Estimate:
+    def finish(state: Aggregate | None, edge: Edge) -> Estimate:
         moments = as_moments(state)
         return Estimate(moments.m2 / (moments.n - df) if moments.n > df else math.nan)
 
@@ -69,13 +73,13 @@ def variance(df: int) -> Finish:
 
 def deviation(df: int) -> Finish:
     """Square root of `variance`."""
-    return lambda state: Estimate(math.sqrt(variance(df)(state).value))
+    return lambda state, edge: Estimate(math.sqrt(variance(df)(state, edge).value))
 
 
 def extreme(largest: bool) -> Finish:
     """Smallest or largest value: exact, or the edge of the outermost interval with its bounds."""
 
-    def finish(state: Aggregate | None) -> Estimate:
+    def finish(state: Aggregate | None, edge: Edge) -> Estimate:
         if state is None or (isinstance(state, IntervalCounts) and not state.n):
             return Estimate(math.nan)
         if not isinstance(state, IntervalCounts):
@@ -83,7 +87,6 @@ def extreme(largest: bool) -> Finish:
             if not held.n:
                 return Estimate(math.nan)
             return Estimate(float(held.high if largest else held.low))
-        edge = grid_edge()
         if largest:
             low = max(low for low, _, _ in state.intervals)
             high = max(high for _, high, _ in state.intervals)
@@ -100,10 +103,10 @@ def extreme(largest: bool) -> Finish:
 def quantile(probability: float) -> Finish:
     """Hyndman & Fan's type 7 between guaranteed bounds, from rows in intervals of the grid."""
 
-    def finish(state: Aggregate | None) -> Estimate:
+    def finish(state: Aggregate | None, edge: Edge) -> Estimate:
         if state is None:
             return Estimate(math.nan)
-        return _quantile(_as(state, IntervalCounts), grid_edge(), probability)
+        return _quantile(_as(state, IntervalCounts), edge, probability)
 
     return finish
 
@@ -155,7 +158,7 @@ def _spread(state: IntervalCounts, edge: Edge, target: float) -> float:
     return last if math.isfinite(last) else math.nan
 
 
-def binned(state: Aggregate | None, edges: Sequence[float]) -> tuple[list[float], list[int]]:
+def binned(state: Aggregate | None, edges: Sequence[T]) -> tuple[list[T], list[int]]:
     """Edges that no interval crosses, and the rows between them."""
     if state is None:
         return list(edges), [0] * (len(edges) - 1)
@@ -169,17 +172,46 @@ def binned(state: Aggregate | None, edges: Sequence[float]) -> tuple[list[float]
     return [edges[i] for i in kept], counts
 
 
-def number(query: Query, finish: Finish, *, is_count: bool = False) -> Outcome[Any]:
+def finished(
+    finish: Finish, state: Aggregate | None, kind: str | None, *, is_total: bool = False
+) -> Estimate:
+    """A number of one group's aggregate; of dates it is a date where it is no number of them.
+
+    Args:
+        is_total: it is the sum of a mask, which is a number of rows.
+    """
+    estimate = finish(state, grid_edge(kind))
+    if kind == DATE and not isinstance(estimate.value, int):
+        return _dated(estimate)
+    is_whole = is_total and kind == TRUTH and float(estimate.value).is_integer()
+    return Estimate(int(estimate.value)) if is_whole else estimate
+
+
+def _dated(estimate: Estimate) -> Estimate:
+    """Days since 1970-01-01 as dates; NaN of none stays."""
+    if math.isnan(estimate.value):
+        return estimate
+    value = dates.date_of(estimate.value)
+    if estimate.bounds is None:
+        return Estimate(value)
+    low, high = estimate.bounds
+    return Estimate(value, (dates.date_of(low), dates.date_of(high)))
+
+
+def number(
+    query: Query, finish: Finish, check: Check, *, is_total: bool = False, is_count: bool = False
+) -> Outcome[Any]:
     """The one number of a query without groups. AskFailed where a server gives no part of it.
 
     Args:
-        is_count: it is a number of rows, such as the sum of a mask.
+        is_total: it is a sum; that of a mask is a whole number of rows.
+        is_count: it is known to be the sum of a mask.
     """
     gathered = whole(gather(query), query.partial)
-    estimate = finish(gathered.merged(((), "", "")))
-    is_whole = is_count and float(estimate.value).is_integer()
-    value = int(estimate.value) if is_whole else estimate.value
-    return _outcome(value, gathered, estimate.bounds)
+    check(gathered.kind)
+    kind = TRUTH if is_count else gathered.kind
+    estimate = finished(finish, gathered.merged(((), "", "")), kind, is_total=is_total)
+    return _outcome(estimate.value, gathered, estimate.bounds)
 
 
 def state(query: Query) -> tuple[Aggregate | None, Gathered]:
@@ -189,16 +221,22 @@ def state(query: Query) -> tuple[Aggregate | None, Gathered]:
 
 
 def groups(
-    query: Query, finish: Finish, keys: Sequence[str], column: str, decode: Callable[[Group], Any]
+    query: Query,
+    finish: Finish,
+    keys: Sequence[str],
+    column: str,
+    decode: Callable[[Group], Any],
+    check: Check = lambda kind: None,
 ) -> Outcome[Rows]:
     """A number for each group; None where a server may have kept its part of one back."""
     gathered = gather(query).decoded(decode, str)
+    check(gathered.kind)
     found: dict[tuple[Any, ...], tuple[Any, ...]] = {}
     approximate = False
     for place in gathered.places():
         found[place[0]] = (None,)
         if query.partial or not gathered.lacking(place):
-            estimate = finish(gathered.merged(place))
+            estimate = finished(finish, gathered.merged(place), gathered.kind)
             approximate |= estimate.bounds is not None
             found[place[0]] = (estimate.value,)
     marks = [*gathered.marks, *withheld_marks(gathered)]
@@ -214,11 +252,15 @@ def levels(query: Query, decode: Callable[[str], Any]) -> Outcome[Rows]:
     found: dict[tuple[Any, ...], tuple[Any, ...]] = {}
     for place in gathered.places():
         shown = query.partial or not gathered.lacking(place)
-        found[(place[2],)] = (rows(gathered.merged(place)).value if shown else None,)
+        found[(place[2],)] = (_count(gathered.merged(place)) if shown else None,)
     ordered = sorted(_ordered(found).items(), key=lambda item: -(item[1][0] or 0))
     table = Rows(("value",), ("rows",), dict(ordered))
     marks = (*gathered.marks, *withheld_marks(gathered))
     return Outcome(table, gathered.missing, None, marks, gathered.versions)
+
+
+def _count(state: Aggregate | None) -> int:
+    return 0 if state is None else int(_as(state, Count).persons)
 
 
 def distinct(query: Query, decode: Callable[[str], Any]) -> Outcome[frozenset[Any]]:
@@ -263,8 +305,8 @@ def _open(edge: float) -> float:
     return edge if abs(edge) < GRID_END else math.copysign(math.inf, edge)
 
 
-def grid_edge() -> Edge:
-    """Edges of the universal public grid of numbers."""
-    from federated_analytics.fedmed.grid import edge
+def grid_edge(kind: str | None) -> Edge:
+    """Edges of the public grid of numbers, or of that of dates."""
+    from federated_analytics.fedmed.grid import MONTHS, NUMBERS
 
-    return edge
+    return MONTHS.edge if kind == DATE else NUMBERS.edge

@@ -14,7 +14,7 @@ from federated_analytics.aggregates.moments import Moments
 from federated_analytics.aggregates.table import Key
 from federated_analytics.errors import ShapeError
 from federated_analytics.fedmed.batch import Query, Reply
-from federated_analytics.fedmed.errors import AskFailed, Failure
+from federated_analytics.fedmed.errors import AskFailed, Failure, WrongKind
 from federated_analytics.fedmed.lazy import UNTOLD
 
 if TYPE_CHECKING:
@@ -35,6 +35,8 @@ class Part:
     Fields:
         withheld: rules by which it kept cells back, with "fewer than k" where it says so
         missing: rows without a value as the server says it: a number, or "fewer than 5"
+        kind: of the values that are reduced; "" where no value tells it
+        columns: the kind of each column that was read, so as well
     """
 
     server: str
@@ -44,15 +46,22 @@ class Part:
     missing: str
     version: str
     min_count: int
+    kind: str = ""
+    columns: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Gathered:
-    """Every part of a query; `failures` holds servers without one, where partial is allowed."""
+    """Every part of a query; `failures` holds servers without one, where partial is allowed.
+
+    Fields:
+        kind: of what is reduced, the same at all servers; None where none tells it
+    """
 
     parts: tuple[Part, ...]
     failures: tuple[Failure, ...]
     operation: str
+    kind: str | None = None
 
     @property
     def servers(self) -> int:
@@ -108,7 +117,7 @@ class Gathered:
     def without(self, lacking: list[Part], failures: list[Failure]) -> Gathered:
         """The same with some parts gone, for partial answers."""
         kept = tuple(part for part in self.parts if part not in lacking)
-        return Gathered(kept, (*self.failures, *failures), self.operation)
+        return replace(self, parts=kept, failures=(*self.failures, *failures))
 
 
 def pooled(states: Sequence[Moments]) -> Moments:
@@ -142,15 +151,29 @@ def gather(query: Query) -> Gathered:
 
     Raises:
         AskFailed: a server gave none, and the query is not partial; or no server did.
+        WrongKind: the servers' values are of different kinds, so that nothing is one number.
     """
     query.resolve()
     failures = [reply for reply in query.replies if isinstance(reply, Failure)]
+    if any(failure.code == WrongKind.code for failure in failures):
+        query.explain()
     if failures and (not query.partial or len(failures) == len(query.replies)):
         raise AskFailed(failures, len(query.replies))
     parts = [
         _part(reply, query, i) for i, reply in enumerate(query.replies) if isinstance(reply, Reply)
     ]
-    return Gathered(tuple(parts), tuple(failures), str(query.asks[0]) if query.asks else "")
+    operation = str(query.asks[0]) if query.asks else ""
+    return Gathered(tuple(parts), tuple(failures), operation, _kind(parts, query))
+
+
+def _kind(parts: Sequence[Part], query: Query) -> str | None:
+    """What all parts were made of. WrongKind where a column, or what was made, differs."""
+    from federated_analytics.fedmed.schema import one_kind
+
+    servers = [part.server for part in parts]
+    for kinds in zip(*(part.columns for part in parts), strict=False):
+        one_kind([kind or None for kind in kinds], servers, str(query.asks[0]))
+    return one_kind([part.kind or None for part in parts], servers, str(query.asks[0]))
 
 
 def _part(reply: Reply, query: Query, position: int) -> Part:
@@ -170,7 +193,19 @@ def _part(reply: Reply, query: Query, position: int) -> Part:
         _missing(answer) if op not in ("len", MISSING) else "",
         answer.labels.get("version", ""),
         reply.min_count,
+        answer.labels.get("kind", "") if _tells_kind(op, cells) else "",
+        tuple(answer.labels.get("columns", "").split(",")) if op != "describe" else (),
     )
+
+
+def _tells_kind(op: str, cells: Mapping[Place, Aggregate]) -> bool:
+    """Whether there is a value: a column without any fits every kind, and rows have none.
+
+    Where no value is between a histogram's edges there may be others.
+    """
+    if op in ("describe", "len", MISSING):
+        return False
+    return op == "hist" or any(any(cell.support) for cell in cells.values())
 
 
 def _missing(answer: Answer) -> str:

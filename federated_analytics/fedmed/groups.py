@@ -11,8 +11,8 @@ from federated_analytics.fedmed.errors import WrongKind
 from federated_analytics.fedmed.expression import Column
 from federated_analytics.fedmed.finalize import Finish
 from federated_analytics.fedmed.lazy import Outcome, joined
-from federated_analytics.fedmed.reductions import NUMERIC, Params, Reductions
-from federated_analytics.fedmed.schema import NUMBER, TRUTH
+from federated_analytics.fedmed.reductions import ANY, Kinds, Params, Reductions
+from federated_analytics.fedmed.schema import check_kind
 from federated_analytics.fedmed.tables import Rows, Table
 
 if TYPE_CHECKING:
@@ -52,16 +52,21 @@ class Grouped(Reductions[Table]):
         return type(self)(self._data[column], self._keys, self._names)
 
     def _reduce(
-        self, name: str, op: str, finish: Finish, wants: str, params: Params | None = None
+        self, name: str, op: str, finish: Finish, wants: Kinds, params: Params | None = None
     ) -> Table:
-        if wants == NUMERIC and self._is_table():
-            return _side_by_side([self._one(c, name, op, finish, params) for c in self._numeric()])
-        return self._one(self._data, name, op, finish, params)
+        if wants != ANY and self._is_table():
+            each = self._columns(wants)
+            return _side_by_side([self._one(c, name, op, finish, wants, params) for c in each])
+        return self._one(self._data, name, op, finish, wants, params)
 
     def _one(
-        self, data: FedData, name: str, op: str, finish: Finish, params: Params | None
+        self, data: FedData, name: str, op: str, finish: Finish, wants: Kinds, params: Params | None
     ) -> Table:
-        query = data._query(name, op, params, by=self._keys)
+        def check(kind: str | None) -> None:
+            check_kind(f"{name}()", wants, kind, str(data._rows[0]))
+
+        check(data._kind())
+        query = data._query(name, op, params, by=self._keys, wants=wants)
         decoders = [key._decoder() for key in self._keys]
         column = _name(data) or name
 
@@ -69,7 +74,7 @@ class Grouped(Reductions[Table]):
             return tuple(d(level) for d, level in zip(decoders, levels, strict=True))
 
         def compute() -> Outcome[Rows]:
-            return finalize.groups(query, finish, self._names, column, decode)
+            return finalize.groups(query, finish, self._names, column, decode, check)
 
         return Table([query, *(q for d in decoders for q in d.queries)], compute)
 
@@ -79,17 +84,15 @@ class Grouped(Reductions[Table]):
             return False
         return () not in self._data._roots[0].columns
 
-    def _numeric(self) -> list[FedData]:
-        """The columns of numbers that are no keys; mixed kinds are left out as pandas does."""
+    def _columns(self, wants: Kinds) -> list[FedData]:
+        """The columns of such kinds that are no keys; mixed kinds are left out as pandas does."""
         taken = {key._rows[0] for key in self._keys}
         found = [
-            self._data[path]
-            for path, column in self._data.schema.items()
-            if column.kind in (NUMBER, TRUTH)
+            self._data[path] for path, column in self._data.schema.items() if column.kind in wants
         ]
         columns = [column for column in found if column._rows[0] not in taken]
         if not columns:
-            raise WrongKind("There is no column of numbers to reduce.")
+            raise WrongKind("There is no column to reduce.")
         return columns
 
 
@@ -110,4 +113,4 @@ def _side_by_side(tables: list[Table]) -> Table:
         found = joined(Rows(each[0].keys, columns, merged), outcomes)
         return replace(found, marks=tuple(dict.fromkeys(found.marks)))
 
-    return Table([query for table in tables for query in table.queries], compute)
+    return Table([query for table in tables for query in table.queries], compute, tables)

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from federated_analytics.aggregates.table import Strata
 from federated_analytics.errors import RequestRefused, TooSimilar
 from federated_analytics.fedmed.expression import Apply, Column, Constant, Expression, Filter
-from federated_analytics.fedmed.fragments import NUMBER, TRUTH
+from federated_analytics.fedmed.fragments import DATE, NUMBER, TRUTH
 
 if TYPE_CHECKING:
     from federated_analytics.privacy.person_bitmap import PersonBitmap
@@ -35,7 +35,7 @@ MOST_SEEN = 10_000
 """Expressions that are not looked at again; what they single out was compared and is kept."""
 
 
-NONLINEAR = frozenset({"mul", "div", "pow", "abs", "round"})
+NONLINEAR = frozenset({"mul", "div", "pow", "abs", "round", "year", "month", "day"})
 """A sum over any other operation follows from the sums over its operands."""
 LEVEL_BINS, MOST_LEVELS = 256, 16
 
@@ -114,7 +114,7 @@ class Guard:
             self._divided(expression, self.parts.with_truth(rows), "for which it is true")
         if self.parts.lacks_values(rows):
             self._divided(expression, self.parts.with_value(rows), "with a value")
-        if isinstance(expression, Apply) and rows.kind == NUMBER:
+        if isinstance(expression, Apply) and rows.kind in (NUMBER, DATE):
             self._concentrated(expression, rows)
             if expression.name in NONLINEAR:
                 self._divided_by_value(expression, rows)
@@ -187,7 +187,7 @@ class Guard:
             )
 
     def _concentrated(self, expression: Expression, rows: Any) -> None:
-        if self._is_spread(*self.parts.around_mean(rows)):
+        if rows.kind == NUMBER and self._is_spread(*self.parts.around_mean(rows)):
             return
         some, largest, total = self.parts.spread(rows, self.k - 1)
         if not some:

@@ -28,7 +28,7 @@ class Outcome(Generic[T_co]):
 
     value: T_co
     missing: int = 0
-    bounds: tuple[float, float] | None = None
+    bounds: tuple[Any, Any] | None = None
     marks: tuple[str, ...] = ()
     versions: frozenset[tuple[str, str, str]] = frozenset()
 
@@ -37,12 +37,16 @@ class Outcome(Generic[T_co]):
         """All that is said beside the value."""
         notes = list(self.marks)
         if self.bounds is not None:
-            notes.append(f"between {self.bounds[0]:g} and {self.bounds[1]:g}")
+            notes.append(f"between {_end(self.bounds[0])} and {_end(self.bounds[1])}")
         if self.missing and not any(mark.startswith(UNTOLD) for mark in self.marks):
             notes.append(f"{self.missing} missing")
         if len({name[:2] for name in self.versions}) < len(self.versions):
             notes.append("stands on more than one version of a fragment")
         return tuple(notes)
+
+
+def _end(bound: Any) -> str:
+    return f"{bound:g}" if isinstance(bound, int | float) else str(bound)
 
 
 class Lazy(Generic[T]):
@@ -51,20 +55,34 @@ class Lazy(Generic[T]):
     Args:
         queries: what must be answered first; sent together with all else that is pending.
         compute: makes the value of the answers.
+        parts: other values that `compute` uses; they are computed before, from the first on, so
+            that a sum of thousands in a loop is no deep recursion.
     """
 
-    def __init__(self, queries: Iterable[Query], compute: Callable[[], Outcome[T]]) -> None:
+    def __init__(
+        self,
+        queries: Iterable[Query],
+        compute: Callable[[], Outcome[T]],
+        parts: Iterable[Lazy[Any]] = (),
+    ) -> None:
         self._queries = tuple(queries)
         self._compute = compute
+        self._parts = tuple(parts)
         self._outcome: Outcome[T] | None = None
         self._lock = threading.Lock()
 
     @property
     def outcome(self) -> Outcome[T]:
         """The value with its bounds, missing rows, marks and versions. AskFailed where none."""
+        if self._outcome is None:
+            resolve(self._queries)
+            for value in _unfinished(self):
+                value._finish()
+        return self._finish()
+
+    def _finish(self) -> Outcome[T]:
         with self._lock:
             if self._outcome is None:
-                resolve(self._queries)
                 self._outcome = self._compute()
             return self._outcome
 
@@ -91,6 +109,22 @@ class Lazy(Generic[T]):
 
     def _shown(self) -> str:
         return str(self.value)
+
+
+def _unfinished(value: Lazy[Any]) -> list[Lazy[Any]]:
+    """The values below one that are not computed yet, each behind those that it is made of."""
+    found: dict[int, Lazy[Any]] = {}
+    waiting = [(value, False)]
+    while waiting:
+        one, are_parts_found = waiting.pop()
+        if one._outcome is not None or id(one) in found:
+            continue
+        if are_parts_found:
+            found[id(one)] = one
+            continue
+        waiting.append((one, True))
+        waiting.extend((part, False) for part in one._parts)
+    return list(found.values())
 
 
 def combined(function: Callable[..., T], parts: Iterable[Lazy[Any]]) -> Callable[[], Outcome[T]]:

@@ -10,7 +10,13 @@ from federated_analytics.fedmed.expression import Scalar
 
 
 class RowOperators(ABC):
-    """Arithmetic, comparisons and logic, row by row; each gives a new data set and asks nothing."""
+    """Arithmetic, comparisons and logic, row by row; each gives a new data set and asks nothing.
+
+    A date less a date is a number of days, with fractions where there are times; a date plus or
+    less days is a date. Constants are Python's dates, pandas' Timestamps or ISO 8601 text.
+    """
+
+    __array_ufunc__ = None  # NumPy's numbers leave an operation to the data set
 
     @abstractmethod
     def _apply(self, name: str, *others: Any, reflected: bool = False) -> Self: ...
@@ -53,6 +59,13 @@ class RowOperators(ABC):
 
     def __abs__(self) -> Self:
         return self._apply("abs")
+
+    def __round__(self, digits: int | None = None) -> Self:
+        """Rounded to decimal digits, halves up; to whole numbers without `digits`."""
+        if not digits or digits < 0:
+            return self.operator("round", int(10 ** -(digits or 0)))
+        scale = int(10**digits)
+        return (self * scale).operator("round", 1) / scale
 
     def __eq__(self, other: Any) -> Self:  # type: ignore[override]
         return self._apply("eq", other)
@@ -116,6 +129,13 @@ class RowOperators(ABC):
     def day(self) -> Self:
         return self._apply("day")
 
+    def days(self) -> Self:
+        """Dates as days since 1970-01-01, with fractions where there are times."""
+        return self._apply("days")
+
     def operator(self, name: str, *others: Any) -> Self:
-        """An element-wise operation of the servers' own, by its name in their configuration."""
+        """An element-wise operation by its name: of the servers' own, or one of FedMed's.
+
+        `data.operator("round", step)` is the nearest multiple of a step, halves up.
+        """
         return self._apply(name, *others)

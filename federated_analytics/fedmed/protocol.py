@@ -10,9 +10,10 @@ from typing import Any, Self
 
 from federated_analytics.errors import WireError
 from federated_analytics.fedmed.expression import (
-    MAX_TEXT,
+    Column,
     Expression,
     Scalar,
+    check_names,
     dumps,
     from_plain,
     to_plain,
@@ -72,6 +73,15 @@ class Ask:
     by: tuple[Expression, ...] = ()
     params: Mapping[str, Scalar | list[Scalar]] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        check_names((self.fragment, self.op))
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        """Every column that is read, once, in the order of the expressions."""
+        nodes = (node for e in (*self.rows, *self.by) for node in walk(e))
+        return tuple(dict.fromkeys(node for node in nodes if isinstance(node, Column)))
+
     def __str__(self) -> str:
         grouped = f".groupby({', '.join(map(str, self.by))})" if self.by else ""
         return f"{', '.join(map(str, self.rows))}{grouped}.{self.op}()"
@@ -82,8 +92,10 @@ class Asks:
     """Everything that is asked of one server at once; answered in one release.
 
     The release has one answer an ask, in their order (`Answer.analysis` is the position); its
-    `labels` hold "version" (of the fragment that was read), and its `refusal` says why an ask
-    alone was not answered. The first ask of a fragment in a request decides its version for all.
+    `labels` hold "version" (of the fragment that was read), "kind" (of what was reduced) and
+    "columns" (kinds of the ask's columns, with commas, "" where no value tells one), and its
+    `refusal` says why an ask alone was not answered. The first ask of a fragment in a request
+    decides its version for all.
     """
 
     asks: tuple[Ask, ...]
@@ -126,13 +138,10 @@ def _ask_to_plain(ask: Ask) -> dict[str, Any]:
 def _ask_from_plain(plain: Any) -> Ask:
     if not isinstance(plain, dict) or set(plain) != {"fragment", "op", "rows", "by", "params"}:
         raise WireError("An ask has fragment, op, rows, by and params.")
-    fragment, op = plain["fragment"], plain["op"]
-    if any(not isinstance(text, str) or len(text) > MAX_TEXT for text in (fragment, op)):
-        raise WireError("An ask's fragment and op are text.")
     if not isinstance(plain["rows"], list) or not isinstance(plain["by"], list):
         raise WireError("An ask's rows and by are lists of expressions.")
     rows, by = (tuple(from_plain(e) for e in plain[key]) for key in ("rows", "by"))
-    return Ask(fragment, op, rows, by, _params(plain["params"]))
+    return Ask(plain["fragment"], plain["op"], rows, by, _params(plain["params"]))
 
 
 def _params(plain: Any) -> dict[str, Scalar | list[Scalar]]:

@@ -18,7 +18,7 @@ from federated_analytics.aggregates.moments import Moments
 from federated_analytics.aggregates.records import Records
 from federated_analytics.aggregates.table import Key
 from federated_analytics.errors import RequestRefused
-from federated_analytics.fedmed import grid
+from federated_analytics.fedmed import dates, grid
 from federated_analytics.fedmed.evaluate import Evaluation, OtherRows, Rows, WrongKind
 from federated_analytics.fedmed.expression import Column
 from federated_analytics.fedmed.fragments import DATE, NUMBER, TEXT, TRUTH, Fragment
@@ -69,6 +69,14 @@ class Part:
             raise WrongKind(f"This is for numbers, not for {rows.kind}.")
         return np.asarray(self._there(rows), dtype=np.float64)
 
+    def ordered(self) -> NDArray[np.float64]:
+        """Numbers as `numbers` gives them; dates as days since 1970-01-01."""
+        return dates.days(self.values()) if self.is_of_dates else self.numbers()
+
+    @property
+    def is_of_dates(self) -> bool:
+        return self.operands[0].kind == DATE
+
     def values(self) -> Any:
         return self._there(self.operands[0])
 
@@ -81,9 +89,9 @@ class Part:
             there = self._there(rows)
             return moments_of_truth(len(there), int(np.count_nonzero(there)))
         if self.chosen is not None:
-            return moments_of(self.numbers())
+            return moments_of(self.ordered())
         if "moments" not in rows.kept:
-            rows.kept["moments"] = moments_of(self.numbers())
+            rows.kept["moments"] = moments_of(self.ordered())
         found: Moments = rows.kept["moments"]
         return found
 
@@ -216,7 +224,9 @@ def _coded(rows: Rows) -> tuple[NDArray[np.int64], list[str]]:
     if "codes" not in rows.kept:
         codes, unique = pd.factorize(rows.values)
         codes = np.where(rows.present, codes, -1)
-        rows.kept["codes"] = codes, [text_of(value, rows.kind) for value in pd.Index(unique)]
+        # An index of texts would be of Arrow's, which has no lone surrogates.
+        values = unique if rows.kind == TEXT else pd.Index(unique)
+        rows.kept["codes"] = codes, [text_of(value, rows.kind) for value in values]
     found: tuple[NDArray[np.int64], list[str]] = rows.kept["codes"]
     return found
 
@@ -291,8 +301,9 @@ def _whole_sum(values: NDArray[np.float64], extreme: float) -> int | None:
 
 
 def _sum(ask: Ask, part: Part, exact: bool) -> Iterator[tuple[str, Aggregate]]:
-    if part.operands[0].kind not in (NUMBER, TRUTH):
-        raise WrongKind(f"This is for numbers, not for {part.operands[0].kind}.")
+    kind = part.operands[0].kind
+    if kind not in (NUMBER, TRUTH) and not (kind == DATE and ask.op == "moments"):
+        raise WrongKind(f"This is for numbers, not for {kind}.")
     yield "", part.moments()
 
 
@@ -309,7 +320,7 @@ def _missing(ask: Ask, part: Part, exact: bool) -> Iterator[tuple[str, Aggregate
 
 
 def _extremes(ask: Ask, part: Part, exact: bool) -> Iterator[tuple[str, Aggregate]]:
-    values = part.numbers()
+    values = part.ordered()
     if not exact:
         yield from _intervals(ask, part, exact)
     elif len(values):
@@ -321,13 +332,14 @@ def _extremes(ask: Ask, part: Part, exact: bool) -> Iterator[tuple[str, Aggregat
 def _intervals(ask: Ask, part: Part, exact: bool) -> Iterator[tuple[str, Aggregate]]:
     import numpy as np
 
-    found, counts = np.unique(grid.indices(part.numbers()), return_counts=True)
+    public = grid.MONTHS if part.is_of_dates else grid.NUMBERS
+    found, counts = np.unique(public.indices(part.ordered()), return_counts=True)
     triples = zip(found.tolist(), counts.tolist(), strict=True)
-    yield "", IntervalCounts.of(((i, i + 1, n) for i, n in triples), grid.bins())
+    yield "", IntervalCounts.of(((i, i + 1, n) for i, n in triples), public.bins)
 
 
 def edges_of(ask: Ask) -> list[float]:
-    """The edges of a histogram; BadParameter where they are none."""
+    """The edges of a histogram, of dates in days since 1970; BadParameter where they are none."""
     edges = ask.params.get("edges")
     fits = isinstance(edges, list) and len(edges) > 1
     if not fits or not all(isinstance(e, int | float) and not isinstance(e, bool) for e in edges):  # type: ignore[union-attr]
@@ -342,7 +354,7 @@ def _histogram(ask: Ask, part: Part, exact: bool) -> Iterator[tuple[str, Aggrega
     import numpy as np
 
     edges = edges_of(ask)
-    counts, _ = np.histogram(part.numbers(), np.array(edges))
+    counts, _ = np.histogram(part.ordered(), np.array(edges))
     triples = ((i, i + 1, int(n)) for i, n in enumerate(counts))
     yield "", IntervalCounts.of(triples, len(edges) - 1)
 
@@ -350,7 +362,8 @@ def _histogram(ask: Ask, part: Part, exact: bool) -> Iterator[tuple[str, Aggrega
 def _levels(ask: Ask, part: Part, exact: bool) -> Iterator[tuple[str, Aggregate]]:
     import pandas as pd
 
-    found = pd.Series(part.values()).value_counts()
+    values = part.values()
+    found = pd.Series(values, dtype=values.dtype).value_counts()
     if len(found) > MAX_GROUPS:
         raise BadParameter(
             f"There are more than {MAX_GROUPS} values.", remedy="Ask for a histogram."

@@ -9,20 +9,28 @@ from typing import Generic, TypeVar
 from federated_analytics.fedmed import finalize
 from federated_analytics.fedmed.expression import Scalar
 from federated_analytics.fedmed.finalize import Finish
+from federated_analytics.fedmed.schema import DATE, NUMBER, TEXT, TRUTH
 
 R = TypeVar("R")
+Kinds = frozenset[str]
 Params = Mapping[str, Scalar | list[Scalar]]
-NUMERIC, ANY, ORDERED = "numeric", "any", "ordered"
+NUMERIC = frozenset({NUMBER, TRUTH})
+ORDERED = NUMERIC | {DATE}
+ANY = ORDERED | {TEXT}
+"""Kinds of values that a reduction is for."""
 
 
 class Reductions(ABC, Generic[R]):
     """What all servers compute on their rows and the client merges. Rows without a value are
     skipped, as pandas does.
+
+    `mean`, `median`, `quantile`, `min` and `max` of dates are dates: a `datetime.date`, or a
+    `datetime` where there is a time.
     """
 
     @abstractmethod
     def _reduce(
-        self, name: str, op: str, finish: Finish, wants: str, params: Params | None = None
+        self, name: str, op: str, finish: Finish, wants: Kinds, params: Params | None = None
     ) -> R: ...
 
     def sum(self) -> R:
@@ -39,7 +47,7 @@ class Reductions(ABC, Generic[R]):
 
     def mean(self) -> R:
         """Mean of the values; NaN of none."""
-        return self._reduce("mean", "moments", finalize.mean, NUMERIC)
+        return self._reduce("mean", "moments", finalize.mean, ORDERED)
 
     def var(self, df: int = 1) -> R:
         """Variance of denominator n - df, from merged centred moments.
@@ -54,12 +62,15 @@ class Reductions(ABC, Generic[R]):
         return self._reduce("std", "moments", finalize.deviation(df), NUMERIC)
 
     def min(self) -> R:
-        """Smallest value; where a policy holds, the edge of the outermost bin of enough rows."""
-        return self._reduce("min", "min", finalize.extreme(False), NUMERIC)
+        """Smallest value; where a policy holds, the edge of the outermost bin of enough rows.
+
+        Bins are public: numbers of three significant digits, months of dates.
+        """
+        return self._reduce("min", "min", finalize.extreme(False), ORDERED)
 
     def max(self) -> R:
         """Largest value; where a policy holds, the edge of the outermost bin of enough rows."""
-        return self._reduce("max", "max", finalize.extreme(True), NUMERIC)
+        return self._reduce("max", "max", finalize.extreme(True), ORDERED)
 
     def median(self) -> R:
         """The quantile of 0.5, between guaranteed bounds."""
@@ -73,7 +84,7 @@ class Reductions(ABC, Generic[R]):
         """
         if not 0 < q < 1:
             raise ValueError("q lies between 0 and 1; for the ends use min() and max()")
-        return self._reduce("quantile", "quantiles", finalize.quantile(q), NUMERIC)
+        return self._reduce("quantile", "quantiles", finalize.quantile(q), ORDERED)
 
     def count_missing(self) -> R:
         """Rows without a value."""

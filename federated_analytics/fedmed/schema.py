@@ -9,6 +9,7 @@ from datetime import date, datetime
 from typing import Any
 
 from federated_analytics.aggregates.records import Records
+from federated_analytics.fedmed import dates
 from federated_analytics.fedmed.batch import Query, Reply, Source
 from federated_analytics.fedmed.errors import WrongKind
 from federated_analytics.fedmed.expression import (
@@ -16,6 +17,8 @@ from federated_analytics.fedmed.expression import (
     COMPARISONS,
     LOGIC,
     PARTS,
+    ROUND,
+    Apply,
     Column,
     Constant,
     Expression,
@@ -164,7 +167,9 @@ def one_kind(kinds: Sequence[str | None], servers: Sequence[str], place: str) ->
 
 
 def _applied(name: str, kinds: list[str | None], place: Expression) -> str | None:
-    if name in ARITHMETIC or name in ("neg", "abs"):
+    if name in ("add", "sub"):
+        return _moved(name, kinds, place)
+    if name in ARITHMETIC or name in ("neg", "abs", ROUND):
         _want(kinds, _NUMERIC, place)
         return NUMBER
     if name in LOGIC or name == "not":
@@ -177,6 +182,45 @@ def _applied(name: str, kinds: list[str | None], place: Expression) -> str | Non
         _want(kinds, {DATE, TEXT}, place)
         return DATE if name == "date" else NUMBER
     return None
+
+
+def _moved(name: str, kinds: list[str | None], place: Expression) -> str | None:
+    """Of a sum or a difference: of numbers, of dates, or of dates and days.
+
+    Where only one of two kinds is known, the other is what fits it.
+    """
+    assert isinstance(place, Apply)
+    left, right = map(_kind_of_operand, place.arguments, kinds)
+    _want([left, right], {*_NUMERIC, DATE}, place)
+    if DATE not in (left, right):
+        return NUMBER if left and right else None
+    if name == "sub" and right == DATE and left in (DATE, None):
+        return NUMBER
+    if name == "sub" and left == DATE and right != DATE:
+        return DATE if right else None
+    if name == "add" and left != right:
+        return DATE
+    raise WrongKind(
+        f"There is no {left} {ARITHMETIC[name]} {right}.",
+        where=str(place)[:300],
+        remedy="A date less a date is a number of days, and a date plus or less days is a date.",
+    )
+
+
+def _kind_of_operand(operand: Expression, kind: str | None) -> str | None:
+    """A text constant in a sum or a difference is a date."""
+    if isinstance(operand, Constant) and isinstance(operand.value, str):
+        return DATE if dates.parsed(operand.value) else TEXT
+    return kind
+
+
+def check_kind(name: str, wanted: frozenset[str], kind: str | None, place: str) -> None:
+    """WrongKind where a reduction is not for values of a kind that is known."""
+    if kind is not None and kind not in wanted:
+        raise WrongKind(
+            f"{name} is for {' and '.join(sorted(wanted))} values, not for {kind}.",
+            where=place[:300],
+        )
 
 
 def _want(kinds: list[str | None], wanted: set[str], place: Expression) -> None:
@@ -223,15 +267,16 @@ def decoded(level: str, kind: str | None) -> Any:
             moment = datetime.fromisoformat(level)
         except ValueError:
             return level
-        is_day = (moment.hour, moment.minute, moment.second, moment.microsecond) == (0, 0, 0, 0)
-        return moment.date() if is_day else moment
+        return dates.day_or_moment(moment)
     return level
 
 
 def constant(value: Any) -> Constant:
     """A constant of an expression from a Python or NumPy value. TypeError for any other."""
     if isinstance(value, date):
-        return Constant(value.isoformat())
+        return Constant(dates.as_text(value))
+    if type(value).__name__ == "datetime64":
+        return constant(datetime.fromisoformat(str(value)))
     item = getattr(value, "item", None)
     if callable(item) and not isinstance(value, bool | int | float | str):
         value = item()

@@ -89,6 +89,10 @@ class Server:
         """Rows behind a fragment's own; shown when the configuration's NewSamples lets them be."""
         self._site.append(fragment, rows)
 
+    def answer(self, body: bytes) -> bytes:
+        """The release that answers a request, as bytes: what a client's post brings back."""
+        return self._site.answer(body)
+
     @property
     def fragments(self) -> list[str]:
         """Names of the fragments."""
@@ -124,7 +128,7 @@ class Server:
         @app.post("/answer")
         def answer() -> Any:
             body = flask.request.get_data(cache=False)
-            return flask.Response(self._site.answer(body), mimetype="application/octet-stream")
+            return flask.Response(self.answer(body), mimetype="application/octet-stream")
 
         @app.get("/health")
         def health() -> Any:

@@ -87,14 +87,15 @@ class Table(Lazy[Rows], Mapping[Any, Any]):
         return html_table(self.value) + notes
 
 
-class Histogram(Lazy[tuple[tuple[float, ...], tuple[int, ...]]]):
+class Histogram(Lazy[tuple[tuple[Any, ...], tuple[int, ...]]]):
     """Rows in bins that all servers could tell apart: `edges` one more than `counts`.
 
-    The last bin holds its upper edge too. Rows outside the edges are not in any bin.
+    The last bin holds its upper edge too. Rows outside the edges are not in any bin. The edges of
+    a histogram of dates are dates.
     """
 
     @property
-    def edges(self) -> tuple[float, ...]:
+    def edges(self) -> tuple[Any, ...]:
         return self.value[0]
 
     @property
@@ -111,9 +112,14 @@ class Histogram(Lazy[tuple[tuple[float, ...], tuple[int, ...]]]):
         edges, counts = self.value
         pairs = itertools.pairwise(edges)
         named = {
-            (f"{low:g} to {high:g}",): (n,) for (low, high), n in zip(pairs, counts, strict=True)
+            (f"{_edge(low)} to {_edge(high)}",): (n,)
+            for (low, high), n in zip(pairs, counts, strict=True)
         }
         return Rows(("bin",), ("rows",), named)
+
+
+def _edge(edge: Any) -> str:
+    return f"{edge:g}" if isinstance(edge, float) else str(edge)
 
 
 def _tuple(key: Any) -> tuple[Any, ...]:

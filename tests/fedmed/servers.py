@@ -18,6 +18,7 @@ EXACT: Mapping[str, Any] = {"privacy": []}
 @contextmanager
 def served(server: fm.Server) -> Iterator[str]:
     """The address of a server under waitress."""
+    from waitress import wasyncore
     from waitress.server import create_server
 
     wsgi = create_server(server.app, host="127.0.0.1", port=0, threads=4)
@@ -26,7 +27,10 @@ def served(server: fm.Server) -> Iterator[str]:
     try:
         yield f"http://127.0.0.1:{wsgi.effective_port}"
     finally:
-        wsgi.close()  # its thread ends with the next event, or with the tests
+        # Its own thread closes what it selects from; nothing is then left to wait for.
+        wsgi.trigger.pull_trigger(lambda: wasyncore.close_all(wsgi._map))
+        thread.join()
+        wsgi.task_dispatcher.shutdown()
 
 
 @contextmanager

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
+from federated_analytics import fedmed as fm
+from federated_analytics.errors import WireError
 from federated_analytics.fedmed.batch import Batch, Fault
 from federated_analytics.fedmed.data import FedData
 from federated_analytics.fedmed.errors import AskFailed, Mismatch, UnknownColumn, WrongKind
+from federated_analytics.fedmed.expression import from_plain
+from federated_analytics.fedmed.protocol import Ask, Asks
 from tests.fedmed.fake_site import FakeSite, FakeSource
 
 A = {"x": [1.0, 2.0, None, 4.0], "y": [5, 6, 7, 8], "sex": ["f", "m", "f", "f"]}
@@ -246,3 +253,178 @@ def test_what_is_pending_goes_out_with_the_first(data: FedData, sites: list[Fake
     assert first == 29
     assert second == 2.8
     assert [len(site.asked) for site in sites] == [1, 1]
+
+
+GROWING: dict[str, Callable[[FedData], FedData]] = {
+    "one more": lambda x: x + 1,
+    "reflected": lambda x: 1 - x,
+    "twice itself": lambda x: x + x,
+    "negated": lambda x: -x,
+    "a mask": lambda x: (x > 0) | (x < 0),
+    "filtered": lambda x: x[x > 0],
+    "the owner's": lambda x: x.operator("mine"),
+}
+
+
+@pytest.mark.parametrize("name", GROWING)
+def test_an_expression_does_not_grow_without_end(
+    data: FedData, sites: list[FakeSite], name: str
+) -> None:
+    """5,000 steps in a loop: an error that says why, where one step is too many; nothing is sent.
+
+    An expression that holds itself twice would have 2^5,000 parts.
+    """
+    grown = [data["y"]]
+
+    def grow() -> None:
+        for _ in range(5_000):
+            grown.append(GROWING[name](grown[-1]))
+
+    with pytest.raises(WireError, match=r"2000 parts, 100 deep") as caught:
+        grow()
+    assert "Ask for its parts one by one." in str(caught.value)
+    assert all(len(site.asked) == 0 for site in sites)
+    largest = grown[-1]
+    assert hash(largest._rows) == hash(tuple(largest._rows))
+    assert len(str(largest._final()[0])) + len(repr(largest._final()[0])) > 500
+    assert largest._final() != grown[0]._final()
+    asks = (Ask("a", "sum", (largest._final()[0],)),)
+    assert Asks.from_json(Asks(asks).to_json()).asks == asks
+
+
+def test_a_long_sum_of_numbers_is_no_recursion(data: FedData, sites: list[FakeSite]) -> None:
+    total = data["y"].sum()
+    for i in range(5_000):
+        total = total + 1 if i % 2 else 1 + total
+    assert total == 29 + 5_000
+    assert [len(site.asked) for site in sites] == [1, 1]
+    sums = [(data["y"] * i).sum() for i in range(400)]
+    whole = sums[0]
+    for one in sums[1:]:
+        whole = whole + one
+    assert whole == 29 * sum(range(400))
+    assert [len(site.asked) for site in sites] == [2, 2]
+
+
+@pytest.mark.parametrize("step", [0, -1, True, "1", 0.0, float("nan"), float("inf")])
+def test_a_step_is_a_positive_number(data: FedData, step: Any) -> None:
+    with pytest.raises((WireError, ValueError)):
+        data["y"].operator("round", step)
+    with pytest.raises(WireError, match="positive number"):
+        data["y"].operator("round", data["x"])
+    with pytest.raises(WireError):
+        from_plain(["apply", "round", ["column", "", "y"], ["constant", step]])
+
+
+KINDS: list[tuple[list[Any], list[Any]]] = [
+    ([1, 2], ["1", "2"]),
+    (["a"], [True]),
+    ([pd.Timestamp("2020-01-01")], [1.5]),
+    (["2020-01-01"], [pd.Timestamp("2020-01-01")]),
+]
+STATISTICS: dict[str, Callable[[FedData], Any]] = {
+    "sum": lambda x: x.sum(),
+    "mean": lambda x: x.mean(),
+    "deviation": lambda x: x.std(),
+    "smallest": lambda x: x.min(),
+    "median": lambda x: x.median(),
+    "values": lambda x: x.set(),
+    "counts": lambda x: x.counts(),
+    "histogram": lambda x: x.hist([0, 1, 2]),
+    "groups": lambda x: x.groupby(x).len(),
+    "a mask": lambda x: (x == x).sum(),
+    "one and one": lambda x: (x + 1).mean(),
+}
+
+
+@pytest.mark.parametrize("name", STATISTICS)
+@pytest.mark.parametrize("kinds", KINDS)
+def test_no_statistic_of_two_kinds(kinds: tuple[list[Any], list[Any]], name: str) -> None:
+    """Nothing is sent once they are known. Before, what was asked is no number of either server.
+
+    The servers are of this project here: what tells of kinds is in their answers.
+    """
+    servers = [fm.Server({"privacy": []}, ["t"], name=one) for one in "ab"]
+    sent: list[bytes] = []
+    for server, values in zip(servers, kinds, strict=True):
+        server["f"] = {"x": values}
+        answer = server.answer
+        server.answer = lambda body, answer=answer: (sent.append(body), answer(body))[1]  # type: ignore[method-assign, misc]
+    sources = [fm.Simulation(server, "f") for server in servers]
+    for partial in (False, True):
+        data = FedData(sources, partial=partial)
+        with pytest.raises(WrongKind):
+            _ = STATISTICS[name](data["x"]).value
+        known = FedData(sources, partial=partial)
+        assert known.columns == ["x"]
+        before = len(sent)
+        with pytest.raises(WrongKind, match=r"'a'.* and .*'b'"):
+            STATISTICS[name](known["x"])
+        assert len(sent) == before
+
+
+def test_kinds_that_differ_are_named_in_a_batch_too() -> None:
+    servers = [fm.Server({"privacy": []}, ["t"], name=one) for one in "ab"]
+    for server, values in zip(servers, ([1, 2], ["a", "b"]), strict=True):
+        server["f"] = {"x": values}
+    data = FedData([fm.Simulation(server, "f") for server in servers])
+    with pytest.raises(WrongKind, match=r"number at .*'a' and text at .*'b'"), Batch():
+        data["x"].sum()
+
+
+def test_no_values_are_of_every_kind() -> None:
+    servers = [fm.Server({"privacy": []}, ["t"]) for _ in range(3)]
+    first = pd.Timestamp("2020-01-01")
+    for server, values in zip(servers, ([], [first], [None, None]), strict=True):
+        server["f"] = {"x": values}
+    data = FedData([fm.Simulation(server, "f") for server in servers[:2]])
+    assert data["x"].min() == first.date()
+    assert data["x"].hist(["2019-01-01", "2021-01-01"]).counts == (1,)
+    assert FedData([fm.Simulation(s, "f") for s in servers[1:]])["x"].set() == {first.date()}
+
+
+BESIDE: dict[str, Callable[[FedData, FedData], Any]] = {
+    "sum": lambda a, b: a["x"] + b["x"],
+    "mask": lambda a, b: a["x"][b["x"] > 3],
+    "comparison": lambda a, b: a["x"] == b["x"],
+    "groups": lambda a, b: a["x"].groupby(b["x"]),
+    "correlation": lambda a, b: fm.stats.corr(a["x"], b["x"]),
+    "test": lambda a, b: fm.stats.test.Paired().result(a["x"], b["x"]),
+}
+EIGHT, FIVE = {"x": [1.0] * 8}, {"x": [1.0] * 5}
+
+
+@pytest.mark.parametrize("name", BESIDE)
+def test_element_wise_only_columns_are_asked_for(name: str) -> None:
+    """Eight rows beside five, text beside numbers: whoever holds them told no more than that."""
+    for other, error in ((FIVE, Mismatch), ({"x": ["a"] * 8}, (Mismatch, WrongKind))):
+        site = FakeSite({"a": EIGHT, "b": other})
+        a, b = (FedData([FakeSource(site, f, "one")]) for f in "ab")
+        if name in ("groups", "mask") and error is not Mismatch:
+            continue  # numbers are grouped by text, and a mask of it is an error of its own
+        with pytest.raises(error):
+            BESIDE[name](a, b)
+        assert {ask.op for asks in site.asked for ask in asks.asks} == {"describe"}
+
+
+@pytest.mark.parametrize("name", BESIDE)
+def test_element_wise_of_other_servers_nothing_is_asked(name: str) -> None:
+    """Three sources against two, and the same two the other way round."""
+    sites = [FakeSite({"a": EIGHT, "b": EIGHT}) for _ in range(3)]
+    sources = [FakeSource(site, "a", str(i)) for i, site in enumerate(sites)]
+    beside = [FakeSource(site, "b", str(i)) for i, site in enumerate(sites)]
+    for first, second in ((sources, beside[:2]), (sources[:2], beside[1::-1])):
+        with pytest.raises(Mismatch):
+            BESIDE[name](FedData(first), FedData(second))
+    assert [site.asked for site in sites] == [[], [], []]
+
+
+def test_lengths_that_a_policy_hides_are_compared_by_the_server() -> None:
+    """It computes nothing of rows that do not fit, and no other server's number is shown."""
+    servers = [fm.Server(tokens=["t"], name=one) for one in "ab"]
+    for server, rows in zip(servers, (3, 40), strict=True):
+        server["f"], server["g"] = {"x": [1.0] * 40}, {"x": [float(i) for i in range(rows)]}
+    one, two = (FedData([fm.Simulation(s, f) for s in servers]) for f in "fg")
+    with pytest.raises(AskFailed, match=r"(?s)1 of 2.*'a'.*other_rows") as caught:
+        float((one["x"] + two["x"]).sum())
+    assert "3" not in str(caught.value).replace("100", "")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import subprocess
@@ -98,23 +97,48 @@ def test_too_many_requests_are_told_when_to_come_back() -> None:
     assert answers[-1].headers["retry-after"] == "1"
 
 
+NESTED = {
+    "one operand": ('["apply","neg",', "]"),
+    "the first of two": ('["apply","add",', ',["constant",1]]'),
+    "the second of two": ('["apply","mul",["constant",1],', "]"),
+    "filtered rows": ('["filter",', ',["apply","gt",["column","","a"],["constant",0]]]'),
+    "a filter's mask": ('["filter",["column","","a"],', "]"),
+    "an owner's operation": ('["apply","mine",', "]"),
+}
+"""What stands before and after the part of an expression that is below."""
+
+
 @pytest.mark.parametrize("depth", [200, 5_000, 100_000])
+@pytest.mark.parametrize("node", NESTED)
 def test_deep_nesting_is_an_answer_and_not_the_end(
-    server: tuple[fm.Server, str], depth: int
+    server: tuple[fm.Server, str], node: str, depth: int
 ) -> None:
-    column = {"column": ["a"], "fragment": ""}
-    text = json.dumps({"apply": "neg", "arguments": ["INNER"]})
-    head, tail = text.split('"INNER"')
-    nested = head * depth + json.dumps(column) + tail * depth
-    ask = '{"fragment":"rows","op":"sum","rows":[' + nested + '],"by":[],"params":{}}'
-    answer = posted(server[1], asked('{"asks":[' + ask + "]}"))
-    if answer.status_code == 200:
+    head, tail = NESTED[node]
+    nested = head * depth + '["column","","a"]' + tail * depth
+    for rows, by in ((nested, ""), ('["column","","a"]', nested)):
+        ask = f'{{"fragment":"rows","op":"sum","rows":[{rows}],"by":[{by}],"params":{{}}}}'
+        answer = posted(server[1], asked('{"asks":[' + ask + "]}"))
+        assert answer.status_code == 200
         told = wire.decode_release(answer.content)
         assert told.refusal is not None
-        assert told.refusal.code in ("invalid_message", "invalid_request")
-    else:
-        assert answer.status_code == 413
+        assert told.refusal.code == "invalid_message"
     assert float(remote(server[1])["a"].sum()) == 10.0
+
+
+@pytest.mark.parametrize("node", NESTED)
+def test_what_is_not_too_deep_is_read(server: tuple[fm.Server, str], node: str) -> None:
+    """The same forms, so that those above are refused for their depth and nothing else."""
+    head, tail = NESTED[node]
+    rows = f'{head}["column","","a"]{tail}'
+    ask = f'{{"fragment":"rows","op":"len","rows":[{rows}],"by":[],"params":{{}}}}'
+    told = wire.decode_release(posted(server[1], asked('{"asks":[' + ask + "]}")).content)
+    assert told.refusal is None
+    refusal = told.answers[0].refusal
+    if node in ("a filter's mask", "an owner's operation"):  # of numbers, and not of this server
+        assert refusal is not None
+        assert refusal.code in ("wrong_kind", "unknown_operation")
+    else:
+        assert refusal is None
 
 
 @settings(max_examples=60, deadline=None)

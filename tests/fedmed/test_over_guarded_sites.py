@@ -101,7 +101,9 @@ def test_it_equals_pandas_and_is_written_down(hospitals: Hospitals, tmp_path: Pa
         assert (last["decision"], last["analyst"], last["kind"]) == ("released", "ann", "fedmed")
 
 
-@pytest.mark.parametrize(("who", "code"), [("eve", "unknown_analyst"), ("", "")])
+@pytest.mark.parametrize(
+    ("who", "code"), [("eve", "unknown_analyst"), ("", "signed requests alone")]
+)
 def test_nobody_else_is_answered(hospitals: Hospitals, tmp_path: Path, who: str, code: str) -> None:
     with pytest.raises(AskFailed, match=code):
         float(data(tmp_path, who)["age"].mean())

@@ -20,4 +20,5 @@ NAMES = {
     "and": "and",
     "or": "or",
     "not": "not",
+    "round": "round",
 }

@@ -12,7 +12,7 @@ from sqlalchemy.dialects import postgresql
 
 from federated_analytics.fedmed.guards import LEVEL_BINS, level_runs
 from federated_analytics.fedmed.reduce import text_of
-from federated_analytics.fedmed.sql.rows import Relation, Sql, SqlRows
+from federated_analytics.fedmed.sql.rows import Relation, Sql, SqlRows, ordered
 from federated_analytics.fedmed.sql.table import Snapshot
 from federated_analytics.privacy.person_bitmap import PersonBitmap
 
@@ -85,7 +85,7 @@ class TableParts:
         return n, largest, total
 
     def spread(self, rows: SqlRows, top: int) -> tuple[int, float, float]:
-        value = rows.value
+        value = ordered(self.relation, rows).value
         middle = self.snapshot.fetched(
             self._over(sa.select(sa.func.percentile_cont(0.5).within_group(value)), rows)
         )[0][0]

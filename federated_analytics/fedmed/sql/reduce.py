@@ -21,7 +21,7 @@ from federated_analytics.aggregates.records import Records
 from federated_analytics.aggregates.table import Key
 from federated_analytics.fedmed import grid
 from federated_analytics.fedmed.evaluate import OtherRows, WrongKind
-from federated_analytics.fedmed.fragments import NUMBER, TRUTH
+from federated_analytics.fedmed.fragments import DATE, NUMBER, TRUTH
 from federated_analytics.fedmed.protocol import Ask
 from federated_analytics.fedmed.reduce import (
     MAX_GROUPS,
@@ -33,7 +33,7 @@ from federated_analytics.fedmed.reduce import (
     moments_of_truth,
     text_of,
 )
-from federated_analytics.fedmed.sql.rows import Relation, Sql, SqlRows, number
+from federated_analytics.fedmed.sql.rows import Relation, Sql, SqlRows, number, ordered
 from federated_analytics.fedmed.sql.table import Snapshot
 
 Levels = tuple[str, ...]
@@ -111,6 +111,12 @@ class Reduction:
         evaluation = SqlEvaluation(self.relation, "", False)
         return tuple(self.relation.named(evaluation.held(number(o))) for o in self.operands)
 
+    def ordered(self) -> SqlRows:
+        """The first operand as `numbers` gives it; dates as days since 1970-01-01."""
+        if self.kind != DATE:
+            return self.numbers()[0]
+        return self.relation.named(ordered(self.relation, self.operands[0]))
+
     def frame(self, values: Sequence[Sql]) -> sa.Subquery:
         """v0, v1, … and the groups by0, by1, … of the rows that have a group."""
         keys = [self.relation.named(one).value for one in self.by]
@@ -170,7 +176,8 @@ def _sum(r: Reduction) -> Found:
     if r.kind == TRUTH:
         yield from _truths(r)
         return
-    yield from _moments(r, r.numbers()[0].value)
+    is_of_dates = r.kind == DATE and r.ask.op == "moments"
+    yield from _moments(r, (r.ordered() if is_of_dates else r.numbers()[0]).value)
 
 
 def _truths(r: Reduction) -> Found:
@@ -330,7 +337,7 @@ def _extremes(r: Reduction) -> Found:
     if not r.exact:
         yield from _intervals(r)
         return
-    frame = r.frame([r.numbers()[0].value])
+    frame = r.frame([r.ordered().value])
     value = frame.c.v0
     columns = [f(value) for f in (sa.func.count, sa.func.min, sa.func.max)]
     for levels, (every, n, *ends) in r.grouped(frame, [], [sa.func.count(), *columns]):
@@ -339,7 +346,8 @@ def _extremes(r: Reduction) -> Found:
 
 
 def _intervals(r: Reduction) -> Found:
-    yield from _bucketed(r, grid.edges(), grid.bins(), first=0)
+    public = grid.MONTHS if r.kind == DATE else grid.NUMBERS
+    yield from _bucketed(r, public.edges, public.bins, first=0)
 
 
 def _histogram(r: Reduction) -> Found:
@@ -349,7 +357,7 @@ def _histogram(r: Reduction) -> Found:
 
 def _bucketed(r: Reduction, edges: Sequence[float], bins: int, first: int) -> Found:
     """Rows by the number of edges that are not above the value, less `first`."""
-    value = r.numbers()[0].value
+    value = r.ordered().value
     listed = sa.cast(sa.literal(list(edges), _DOUBLES), _DOUBLES)
     bucket: Sql = sa.func.width_bucket(value, listed, type_=sa.Integer())
     if first:  # a histogram's last bin holds its upper edge, too

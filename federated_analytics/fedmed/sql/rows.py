@@ -10,22 +10,29 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
 from federated_analytics.errors import did_you_mean
+from federated_analytics.fedmed import dates
 from federated_analytics.fedmed.evaluate import (
     Observe,
     OtherRows,
     UnknownColumn,
     UnknownRowOperation,
     WrongKind,
+    dated_constant,
+    is_of_dates,
+    moved_kind,
 )
 from federated_analytics.fedmed.expression import (
     ARITHMETIC,
     COMPARISONS,
     LOGIC,
+    PARTS,
+    ROUND,
     Apply,
     Column,
     Constant,
@@ -179,9 +186,13 @@ class SqlEvaluation:
             found = self._compared(apply, *arguments)
         elif apply.name in LOGIC or apply.name == "not":
             found = _logical(apply, arguments)
+        elif apply.name in ("add", "sub") and is_of_dates(argument.kind for argument in arguments):
+            found = self._moved(apply, *arguments)
         elif apply.name in ARITHMETIC or apply.name in ("neg", "abs"):
             found = self._computed(apply, arguments)
-        elif apply.name in ("date", "year", "month", "day"):
+        elif apply.name == ROUND:
+            found = self._rounded(apply, *arguments)
+        elif apply.name in PARTS:
             found = self._dated(apply, arguments[0])
         else:
             raise UnknownRowOperation(
@@ -250,8 +261,41 @@ class SqlEvaluation:
         moment = self._moment(apply, rows)
         if apply.name == "date":
             return moment
+        if apply.name == "days":
+            return days(self.relation, moment)
         part: Sql = sa.cast(sa.extract(apply.name, moment.value), sa.Double())
         return SqlRows(part, NUMBER, low=1, high=10_000, whole=True)
+
+    def _moved(self, apply: Apply, left: SqlRows, right: SqlRows) -> SqlRows:
+        """A number of days between dates, or dates that are moved by days."""
+        left, right = (_dated_constant(apply, side) for side in (left, right))
+        if moved_kind(apply, left.kind, right.kind) == NUMBER:
+            return difference(self.relation, left, right)
+        if left.kind != DATE:
+            left, right = right, left
+        moment, by = self.relation.named(left), self.held(number(right), named=True)
+        if by.scalar and (by.constant is None or abs(by.constant) > dates.REACH):
+            return SqlRows(sa.cast(sa.null(), sa.DateTime()), DATE)
+        away: Sql = -by.value if apply.name == "sub" else by.value
+        # Far from every date the sum of a timestamp and an interval is an error.
+        start = self.relation.named(days(self.relation, moment)).value
+        first, last = (dates.days_of(day) for day in (dates.FIRST, dates.LAST))
+        near = (start + away).between(sa.literal(first), sa.literal(last))
+        microseconds: Sql = sa.func.round(away * float(dates.DAY), type_=sa.Double())
+        step: Sql = sa.literal_column("interval '1 microsecond'", sa.Interval())
+        later: Sql = sa.type_coerce(moment.value + microseconds * step, sa.DateTime())
+        found = SqlRows(sa.type_coerce(sa.case((near, later)), sa.DateTime()), DATE)
+        return replace(found, value=datable(self.relation.named(found).value))
+
+    def _rounded(self, apply: Apply, rows: SqlRows, step: SqlRows) -> SqlRows:
+        """The nearest multiple of the step, halves up: the operations that NumPy does."""
+        if rows.kind not in _NUMERIC:
+            raise WrongKind(f"round is for numbers, not for {rows.kind}.", where=_place(apply))
+        size = constant(float(step.constant))
+        shifted = self._arithmetic("add", self._arithmetic("div", number(rows), size), HALF)
+        whole: Sql = sa.func.floor(shifted.value, type_=sa.Double())
+        steps = SqlRows(whole, NUMBER, low=1.0, high=shifted.high + 1, whole=shifted.high < 2**52)
+        return self._arithmetic("mul", steps, size)
 
     def _computed(self, apply: Apply, arguments: list[SqlRows]) -> SqlRows:
         """Arithmetic; what is no number (a division by zero, an overflow) is missing."""
@@ -265,9 +309,13 @@ class SqlEvaluation:
             return replace(numbers[0], value=-numbers[0].value)
         if apply.name == "abs":
             return replace(numbers[0], value=sa.func.abs(numbers[0].value, type_=sa.Double()))
-        found = self._tried(apply.name, *numbers)
+        return self._arithmetic(apply.name, *numbers)
+
+    def _arithmetic(self, name: str, a: SqlRows, b: SqlRows) -> SqlRows:
+        """An operation on two numbers, held to bounds first where it might leave a double's."""
+        found = self._tried(name, a, b)
         if found is None:
-            found = self._tried(apply.name, *(self.held(n) for n in numbers))
+            found = self._tried(name, self.held(a), self.held(b))
         assert found is not None  # within the bounds that `held` sets, each can be done
         return found
 
@@ -327,6 +375,35 @@ class SqlEvaluation:
         return self.relation.named(held) if named else held
 
 
+def difference(relation: Relation, left: SqlRows, right: SqlRows) -> SqlRows:
+    """Days from `right` to `left`, by the operations of `dates.difference`."""
+    seconds = sa.cast(sa.extract("epoch", left.value - right.value), sa.Numeric())
+    microseconds: Sql = sa.cast(seconds * 1_000_000, sa.BigInteger())
+    every = relation.named(SqlRows(microseconds, NUMBER)).value
+    rest: Sql = sa.func.mod(every, sa.literal(dates.DAY, sa.BigInteger()), type_=sa.BigInteger())
+    day: Sql = sa.literal(float(dates.DAY), sa.Double())
+    whole = sa.cast(every - rest, sa.Double()) / day
+    found: Sql = sa.type_coerce(whole + sa.cast(rest, sa.Double()) / day, sa.Double())
+    return SqlRows(found, NUMBER, low=1e-11, high=float(dates.REACH))
+
+
+def days(relation: Relation, rows: SqlRows) -> SqlRows:
+    """Dates as days since 1970-01-01."""
+    epoch = SqlRows(sa.literal(dates.EPOCH, sa.DateTime()), DATE)
+    return replace(difference(relation, rows, epoch), where=rows.where)
+
+
+def ordered(relation: Relation, rows: SqlRows) -> SqlRows:
+    """Numbers as they are, and dates as days since 1970-01-01."""
+    return days(relation, rows) if rows.kind == DATE else rows
+
+
+def datable(moment: Sql) -> Sql:
+    """Without infinity and the years that Python does not have."""
+    first, last = (sa.literal(end, sa.DateTime()) for end in (datetime.min, datetime.max))
+    return sa.type_coerce(sa.case((moment.between(first, last), moment)), sa.DateTime())
+
+
 def within_bounds(value: Sql) -> Sql:
     """A double between the bounds; NaN is greater than every number to PostgreSQL."""
     of: sa.types.TypeEngine[Any] = sa.Double()
@@ -353,6 +430,17 @@ def constant(value: Any) -> SqlRows:
     )  # fmt: skip
 
 
+HALF = constant(0.5)
+
+
+def _dated_constant(apply: Apply, rows: SqlRows) -> SqlRows:
+    """A text constant of a sum or a difference is a date."""
+    if not rows.scalar or rows.kind != TEXT:
+        return rows
+    moment = dated_constant(apply, str(rows.constant))
+    return replace(rows, value=sa.literal(moment, sa.DateTime()), kind=DATE)
+
+
 def _is_encodable(value: str) -> bool:
     try:
         value.encode()
@@ -364,7 +452,8 @@ def _is_encodable(value: str) -> bool:
 def _held_constant(rows: SqlRows) -> SqlRows:
     size = abs(float(rows.constant))
     if size > LARGEST:
-        return replace(rows, value=sa.cast(sa.null(), sa.Double()), low=1.0, high=1.0)
+        none: Sql = sa.cast(sa.null(), sa.Double())
+        return replace(rows, value=none, constant=None, low=1.0, high=1.0)
     return constant(0.0) if size < SMALLEST else rows
 
 

@@ -7,7 +7,6 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
@@ -15,12 +14,17 @@ from sqlalchemy import exc
 
 from federated_analytics.errors import ConfigError, did_you_mean
 from federated_analytics.fedmed.fragments import DATE, NUMBER, TEXT, TRUTH, Keys, UnsupportedData
-from federated_analytics.fedmed.sql.rows import Relation, Sql, SqlRows, within_bounds
+from federated_analytics.fedmed.sql.rows import (
+    Relation,
+    Sql,
+    SqlRows,
+    datable,
+    within_bounds,
+)
 from federated_analytics.omop.database import connect_options, database_url, explained, transaction
 from federated_analytics.privacy.person_bitmap import PersonBitmap
 
 SECONDS = 60.0
-_DAYS = (datetime.min, datetime.max)
 
 
 @dataclass(frozen=True)
@@ -235,15 +239,9 @@ def _held(column: Sql) -> SqlRows | None:
         return SqlRows(within_bounds(column), NUMBER)
     if isinstance(kind, sa.DateTime) and kind.timezone:
         moment = sa.func.timezone("UTC", column, type_=sa.DateTime())
-        return SqlRows(_datable(moment), DATE)
+        return SqlRows(datable(moment), DATE)
     if isinstance(kind, sa.Date | sa.DateTime):
-        return SqlRows(_datable(sa.cast(column, sa.DateTime())), DATE)
+        return SqlRows(datable(sa.cast(column, sa.DateTime())), DATE)
     if isinstance(kind, sa.String | sa.Uuid):
         return SqlRows(sa.cast(column, sa.Text()), TEXT)
     return None
-
-
-def _datable(moment: Sql) -> Sql:
-    """Without infinity and the years that Python does not have."""
-    first, last = (sa.literal(day, sa.DateTime()) for day in _DAYS)
-    return sa.type_coerce(sa.case((moment.between(first, last), moment)), sa.DateTime())

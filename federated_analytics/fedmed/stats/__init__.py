@@ -9,17 +9,23 @@
 from __future__ import annotations
 
 import builtins
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from federated_analytics.fedmed.stats import test
 
 if TYPE_CHECKING:
+    from datetime import date
+
     from federated_analytics.fedmed.data import FedData
+    from federated_analytics.fedmed.tables import Histogram, Table
     from federated_analytics.fedmed.values import Number, Values
 
 __all__ = [
     "corr",
+    "counts",
     "cov",
+    "hist",
     "len",
     "max",
     "mean",
@@ -27,12 +33,14 @@ __all__ = [
     "min",
     "pearson",
     "quantile",
+    "round",
     "set",
     "sqsum",
     "std",
     "sum",
     "test",
     "var",
+    "wilcoxon",
 ]
 
 
@@ -91,6 +99,27 @@ def quantile(data: FedData, q: builtins.float) -> Number:
     return data.quantile(q)
 
 
+def hist(data: FedData, bins: int | Sequence[builtins.float | date | str] = 10) -> Histogram:
+    """Rows in bins: of given edges, or so many between the smallest and the largest value."""
+    return data.hist(bins)
+
+
+def counts(data: FedData) -> Table:
+    """Rows of each value, most frequent first."""
+    return data.counts()
+
+
+def round(data: FedData, step: builtins.float = 1) -> FedData:
+    """Each value's nearest multiple of a step, halves up; stays at the servers.
+
+    >>> from federated_analytics import fedmed as fm
+    >>> data = fm.FedData([fm.Local([-1.25, 0.2, 0.25])])
+    >>> sorted(fm.stats.round(data, 0.5).set())
+    [-1, 0, 0.5]
+    """
+    return data.operator("round", step)
+
+
 def corr(x: FedData, y: FedData) -> Number:
     """Pearson's correlation over the rows that have both."""
     from federated_analytics.fedmed import comoments
@@ -106,3 +135,8 @@ def cov(x: FedData, y: FedData) -> Number:
 
 
 pearson = corr
+
+
+def wilcoxon(x1: FedData, x2: FedData) -> test.TestResult:
+    """Wilcoxon's signed-rank test of the differences x1 - x2, row by row; two-tailed."""
+    return test.Wilcoxon().result(x1, x2)

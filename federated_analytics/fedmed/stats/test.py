@@ -82,10 +82,10 @@ class Student(HypothesisTest):
     def result(self, x1: FedData, x2: FedData) -> TestResult:
         a, b = _moments(x1, x2)
         df = a.n + b.n - 2
-        if df < 1:
+        if df < 1 or not a.n or not b.n:
             return TestResult(math.nan, math.nan, df)
         pooled = (a.m2 + b.m2) / df
-        return self._t(_difference(a, b), pooled * (1 / a.n + 1 / b.n) if a.n and b.n else 0.0, df)
+        return self._t(_difference(a, b), pooled * (1 / a.n + 1 / b.n), df)
 
     def _t(self, difference: float, squared_error: float, df: float) -> TestResult:
         if not squared_error > 0:
@@ -107,7 +107,8 @@ class Welch(Student):
             return TestResult(math.nan, math.nan)
         u, v = a.variance / a.n, b.variance / b.n
         below = u**2 / (a.n - 1) + v**2 / (b.n - 1)
-        return self._t(_difference(a, b), u + v, (u + v) ** 2 / below if below else math.nan)
+        # Without any variance the degrees of freedom are not defined; t is infinite or NaN.
+        return self._t(_difference(a, b), u + v, (u + v) ** 2 / below if below else 1.0)
 
 
 class Paired(Student):
@@ -135,6 +136,8 @@ class ChiSquare(HypothesisTest):
         table = _table(x1, x2)
         down, across = _margins(table)
         n = sum(down.values())
+        if not n:
+            return TestResult(math.nan, math.nan)
         df = (len(down) - 1) * (len(across) - 1)
         if df < 1:
             return TestResult(0.0, 1.0, 0)
