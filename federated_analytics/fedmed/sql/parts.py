@@ -10,13 +10,13 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
-from federated_analytics.fedmed.guards import LEVEL_BINS, level_runs
+from federated_analytics.fedmed.guards import LEVEL_BINS, MOST_LEVELS, level_runs
 from federated_analytics.fedmed.reduce import text_of
 from federated_analytics.fedmed.sql.rows import Relation, Sql, SqlRows, ordered
 from federated_analytics.fedmed.sql.table import Snapshot
 from federated_analytics.privacy.person_bitmap import PersonBitmap
 
-_PERSONS: postgresql.ARRAY[int] = postgresql.ARRAY(sa.BigInteger())
+_WHOLE: postgresql.ARRAY[int] = postgresql.ARRAY(sa.BigInteger())
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class TableParts:
 
     def strata(self, by: tuple[SqlRows, ...]) -> Mapping[tuple[str, ...], PersonBitmap]:
         keys = [rows.value for rows in by]
-        person: Sql = sa.func.array_agg(sa.column("person"), type_=_PERSONS)
+        person: Sql = sa.func.array_agg(sa.column("person"), type_=_WHOLE)
         query = self._over(sa.select(*keys, person), by[0])
         query = query.where(*(key.is_not(None) for key in keys)).group_by(*keys)
         return {
@@ -67,8 +67,10 @@ class TableParts:
         between: list[Sql] = [sa.literal(float(end), sa.Double()) for end in (low, high)]
         bucket: Sql = sa.func.width_bucket(value, *between, LEVEL_BINS, type_=sa.Integer())
         place: Sql = sa.func.least(bucket, LEVEL_BINS, type_=sa.Integer()) - 1
-        found = self._over(sa.select(place).distinct().where(value.is_not(None)), rows)
-        runs = level_runs([int(one) for (one,) in self.snapshot.fetched(found)])
+        some = self._over(sa.select(place.label("place")).where(value.is_not(None)), rows)
+        some_places = some.distinct().limit(MOST_LEVELS + 1).subquery("places")
+        listed: Sql = sa.func.array_agg(some_places.c.place, type_=_WHOLE)
+        runs = level_runs(list(map(int, self.snapshot.fetched(sa.select(listed))[0][0])))
         if runs is None:
             return None
         return [self._persons(rows, place.between(run.start, run.stop - 1)) for run in runs]
