@@ -19,6 +19,7 @@ from typing import Any
 
 import httpx
 
+from benchmarks import fedmed_table
 from benchmarks.fedmed_baseline import LoopingData
 from benchmarks.fedmed_server import FRAGMENT, TOKEN
 from federated_analytics import fedmed as fm
@@ -34,7 +35,12 @@ AIM = 20
 
 @dataclass
 class Speed:
-    """Seconds by question: the original's approach, ours the first time, and ours again."""
+    """Seconds by question: the original's approach, ours the first time, and ours again.
+
+    Fields:
+        floor, table: the same of one server's rows in PostgreSQL: one SQL statement without any
+            policy, and ours of the table the first time
+    """
 
     servers: int
     rows: int
@@ -43,6 +49,8 @@ class Speed:
     again: dict[str, float] = field(default_factory=dict)
     block_requests: float = 0.0
     block_seconds: float = 0.0
+    floor: dict[str, float] = field(default_factory=dict)
+    table: dict[str, float] = field(default_factory=dict)
     memory: list[tuple[int, float]] = field(default_factory=list)
 
     def ratio(self, question: str) -> float:
@@ -74,6 +82,8 @@ def measure(
             speed.again[question] = median(times[1:])
         say(f"  ours: {speed.ours}")
         speed.block_seconds, speed.block_requests = _block(data, servers)
+    speed.floor, speed.table = fedmed_table.measure(rows, repeat)
+    say(f"  a table: {speed.table}, one statement: {speed.floor}")
     with running("strict", 1, SMALL) as (ports, processes):
         speed.memory = _memory(ports[0], processes[0].pid, requests, say)
     return speed
@@ -222,6 +232,16 @@ def table(speed: Speed) -> str:
         "",
         f"{speed.servers} servers with {speed.rows:,} rows each, one process each; aim: {AIM} "
         "times. Ours answers under the strict policy, the original's approach without any.",
+        "",
+        "| question to a table of PostgreSQL | one SQL statement, s | ours, s | ours ÷ it |",
+        "| --- | ---: | ---: | ---: |",
+        *(
+            f"| {question} | {floor:.3f} | {speed.table[question]:.3f} | "
+            f"{speed.table[question] / floor:.1f} |"
+            for question, floor in speed.floor.items()
+        ),
+        "",
+        f"{speed.rows:,} rows of one server; the statement is under no policy.",
         f"A block of 20 expressions took {speed.block_requests:g} request a server and "
         f"{speed.block_seconds:.2f} s. One server of {SMALL:,} rows, {DIFFERENT} different "
         f"requests in turn: {steps}.",

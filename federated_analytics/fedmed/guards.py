@@ -112,7 +112,8 @@ class Guard:
             return
         if rows.kind == TRUTH:
             self._divided(expression, self.parts.with_truth(rows), "for which it is true")
-        if self.parts.lacks_values(rows):
+        is_mask = isinstance(expression, Apply) and rows.kind == TRUTH  # has a value everywhere
+        if not is_mask and self.parts.lacks_values(rows):
             self._divided(expression, self.parts.with_value(rows), "with a value")
         if isinstance(expression, Apply) and rows.kind in (NUMBER, DATE):
             self._concentrated(expression, rows)

@@ -13,5 +13,6 @@ def test_both_ways_answer_the_same() -> None:
     assert speed.block_requests == 1
     assert [done for done, _ in speed.memory] == [0, 2, 4, 6, 8, 10]
     assert all(math.isnan(size) or size > 0 for _, size in speed.memory)
+    assert set(speed.table) == set(speed.floor) == set(speed.ours)
     text = fedmed.table(speed)
-    assert text.count("\n| ") == 5
+    assert text.count("\n| ") == 11
