@@ -37,7 +37,7 @@ def matrix(data: FedData, columns: Sequence[str], compute: Matrix) -> Table:
     def finish() -> Outcome[Rows]:
         state, gathered = finalize.state(query)
         size = len(names)
-        numbers = compute(state) if state is not None else [[math.nan] * size] * size
+        numbers = compute(state) if _has_rows(state) else [[math.nan] * size] * size
         rows = {(name,): tuple(row) for name, row in zip(names, numbers, strict=True)}
         return _outcome(Rows(("column",), tuple(names), rows), gathered)
 
@@ -89,9 +89,13 @@ def _of_two(x: FedData, y: FedData, compute: Callable[[Any], float]) -> Number:
 
     def finish() -> Outcome[Any]:
         state, gathered = finalize.state(query)
-        return _outcome(compute(state) if state is not None else math.nan, gathered)
+        return _outcome(compute(state) if _has_rows(state) else math.nan, gathered)
 
     return Number([query], finish)
+
+
+def _has_rows(state: Aggregate | None) -> bool:
+    return bool(state is not None and any(state.support))
 
 
 def _centred(state: Aggregate) -> list[list[float]]:

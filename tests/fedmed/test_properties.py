@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 import sqlalchemy as sa
@@ -15,108 +16,17 @@ from hypothesis import strategies as st
 from federated_analytics import fedmed as fm
 from federated_analytics.fedmed.data import FedData
 from federated_analytics.omop.database import database_url
+from tests.fedmed.expressions import (
+    Expression,
+    dates,
+    fragments,
+    frame,
+    masks,
+    rows_of,
+    several_masks,
+    values,
+)
 from tests.fedmed.servers import exact_servers
-
-Expression = tuple[str, Callable[[Any], Any]]
-"""Its text, and itself: a function of anything that has columns, federated or pandas."""
-COLUMNS = {"n": "float64", "m": "float64", "t": "object", "b": "bool", "d": "datetime64[ns]"}
-
-numbers = st.one_of(
-    st.none(), st.integers(-50, 50).map(float), st.floats(-100, 100, width=16, allow_nan=False)
-)
-row = st.fixed_dictionaries(
-    {
-        "n": numbers,
-        "m": st.integers(0, 9).map(float),
-        "t": st.sampled_from(["a", "b", "ü?/", "it's"]),
-        "b": st.booleans(),
-        "d": st.dates(
-            min_value=pd.Timestamp(1930, 1, 1).date(), max_value=pd.Timestamp.now().date()
-        ),
-    }
-)
-fragments = st.lists(st.lists(row, max_size=9), min_size=1, max_size=3).filter(
-    lambda parts: any(part for part in parts)
-)
-
-
-def frame(rows: list[dict[str, Any]]) -> pd.DataFrame:
-    return pd.DataFrame(rows, columns=list(COLUMNS)).astype(COLUMNS)
-
-
-def _constants() -> st.SearchStrategy[Expression]:
-    return st.integers(-9, 9).map(lambda c: (str(c), lambda data: c))
-
-
-def _columns() -> st.SearchStrategy[Expression]:
-    return st.sampled_from([("n", lambda data: data["n"]), ("m", lambda data: data["m"])])
-
-
-def _binary(children: st.SearchStrategy[Expression]) -> st.SearchStrategy[Expression]:
-    operations: dict[str, Callable[[Any, Any], Any]] = {
-        "+": lambda a, b: a + b,
-        "-": lambda a, b: a - b,
-        "*": lambda a, b: a * b,
-    }
-
-    def joined(name: str, a: Expression, b: Expression) -> Expression:
-        return f"({a[0]} {name} {b[0]})", lambda data: operations[name](a[1](data), b[1](data))
-
-    unary = {"abs": abs, "-": lambda x: -x, "half": lambda x: x / 2, "square": lambda x: x**2}
-
-    def applied(name: str, a: Expression) -> Expression:
-        return f"{name}({a[0]})", lambda data: unary[name](a[1](data))
-
-    return st.one_of(
-        st.builds(joined, st.sampled_from(list(operations)), children, _columns()),
-        st.builds(joined, st.sampled_from(list(operations)), _columns(), _constants()),
-        st.builds(applied, st.sampled_from(list(unary)), children),
-    )
-
-
-values = st.recursive(_columns(), _binary, max_leaves=4)
-_compare: dict[str, Callable[[Any, Any], Any]] = {
-    "<": lambda a, b: a < b,
-    "<=": lambda a, b: a <= b,
-    ">": lambda a, b: a > b,
-    ">=": lambda a, b: a >= b,
-    "==": lambda a, b: a == b,
-    "!=": lambda a, b: a != b,
-}
-
-
-def _comparison(name: str, a: Expression, b: Expression) -> Expression:
-    return f"({a[0]} {name} {b[0]})", lambda data: _compare[name](a[1](data), b[1](data))
-
-
-simple = st.one_of(
-    st.builds(_comparison, st.sampled_from(list(_compare)), values, _constants()),
-    st.builds(_comparison, st.sampled_from(list(_compare)), values, _columns()),
-    st.sampled_from(
-        [
-            ("b", lambda data: data["b"]),
-            ("t == a", lambda data: data["t"] == "a"),
-            ("t != it's", lambda data: data["t"] != "it's"),
-            ("d >= 1980", lambda data: data["d"] >= "1980-01-01"),
-            ("t in", lambda data: data["t"].isin(["b", "ü?/"])),
-        ]
-    ),
-)
-
-
-def _logic(children: st.SearchStrategy[Expression]) -> st.SearchStrategy[Expression]:
-    return st.one_of(
-        st.builds(
-            lambda a, b: (f"({a[0]} & {b[0]})", lambda d: a[1](d) & b[1](d)), children, children
-        ),
-        st.builds(
-            lambda a, b: (f"({a[0]} | {b[0]})", lambda d: a[1](d) | b[1](d)), children, children
-        ),
-        st.builds(lambda a: (f"~{a[0]}", lambda d: ~a[1](d)), children),
-    )
-
-
-masks = st.recursive(simple, _logic, max_leaves=3)
 
 REDUCE: dict[str, tuple[Callable[[Any], Any], Callable[[pd.Series], float]]] = {
     "sum": (lambda x: x.sum(), lambda s: s.sum()),
@@ -132,7 +42,8 @@ REDUCE: dict[str, tuple[Callable[[Any], Any], Callable[[pd.Series], float]]] = {
 
 
 TABLES = {
-    "n": sa.Double(), "m": sa.Double(), "t": sa.Text(), "b": sa.Boolean(), "d": sa.DateTime()
+    "n": sa.Double(), "m": sa.Double(), "t": sa.Text(), "u": sa.Text(), "b": sa.Boolean(),
+    "d": sa.DateTime(), "e": sa.DateTime(),
 }  # fmt: skip
 
 
@@ -183,23 +94,21 @@ relaxed = settings(
 
 
 @relaxed
-@given(parts=fragments, value=values, mask=st.none() | masks)
+@given(parts=fragments, value=values, chosen=several_masks)
 def test_reductions_equal_pandas(
     over: Callable[[list[pd.DataFrame]], FedData],
     parts: list[list[dict[str, Any]]],
     value: Expression,
-    mask: Expression | None,
+    chosen: list[Expression],
 ) -> None:
     frames = [frame(part) for part in parts]
     pooled, data = pd.concat(frames, ignore_index=True), over(frames)
-    rows, series = value[1](data), value[1](pooled)
-    if mask is not None:
-        rows, series = rows[mask[1](data)], series[mask[1](pooled)]
+    rows, series = (rows_of(of, value, chosen) for of in (data, pooled))
     scale = float((series**2).sum())
     asked = {name: reduce(rows) for name, (reduce, _) in REDUCE.items()}
     for name, (_, oracle) in REDUCE.items():
         found, expected = float(asked[name]), float(oracle(series))
-        assert equal(found, expected, scale), (name, value[0], mask and mask[0], found, expected)
+        assert equal(found, expected, scale), (name, value[0], chosen, found, expected)
     assert asked["sum"].missing == series.isna().sum()
 
 
@@ -238,3 +147,96 @@ def test_masks_sets_and_counts_equal_pandas(
     assert (true, false) == (mask[1](pooled).sum(), (~mask[1](pooled)).sum()), mask[0]
     assert dict(texts) == kept.value_counts().to_dict(), mask[0]
     assert days == {day.date() for day in pooled["d"]}
+    whole, truths = data["m"][mask[1](data)].counts(), data["b"].counts()
+    assert dict(whole) == pooled["m"][mask[1](pooled)].value_counts().to_dict(), mask[0]
+    assert dict(truths) == pooled["b"].value_counts().to_dict()
+    assert data["n"].set() == set(pooled["n"].dropna())
+
+
+@relaxed
+@given(
+    parts=fragments,
+    value=values,
+    chosen=several_masks,
+    q=st.floats(0.01, 0.99),
+    edges=st.sets(st.integers(-60, 60), min_size=2, max_size=6).map(sorted),
+)
+def test_quantiles_and_histograms_equal_pandas_and_numpy(
+    over: Callable[[list[pd.DataFrame]], FedData],
+    parts: list[list[dict[str, Any]]],
+    value: Expression,
+    chosen: list[Expression],
+    q: float,
+    edges: list[int],
+) -> None:
+    frames = [frame(part) for part in parts]
+    pooled, data = pd.concat(frames, ignore_index=True), over(frames)
+    rows, series = (rows_of(of, value, chosen) for of in (data, pooled))
+    quantile, histogram = rows.quantile(q), rows.hist(edges)
+    counts, _ = np.histogram(series.dropna().to_numpy(), edges)
+    assert histogram.counts == tuple(counts), (value[0], chosen)
+    if series.notna().any():
+        low, high = quantile.bounds
+        expected = series.quantile(q)
+        slack = 1e-9 * max(1.0, abs(expected))
+        assert low - slack <= expected <= high + slack, (value[0], chosen)
+        assert low <= float(quantile) <= high
+    else:
+        assert math.isnan(quantile)
+
+
+@relaxed
+@given(parts=fragments, value=values, chosen=several_masks)
+def test_correlations_and_covariances_equal_pandas(
+    over: Callable[[list[pd.DataFrame]], FedData],
+    parts: list[list[dict[str, Any]]],
+    value: Expression,
+    chosen: list[Expression],
+) -> None:
+    frames = [frame(part) for part in parts]
+    pooled, data = pd.concat(frames, ignore_index=True), over(frames)
+    m: Expression = ("m", lambda of: of["m"])
+    (x, y), (a, b) = ([rows_of(of, one, chosen) for one in (value, m)] for of in (data, pooled))
+    covariance, correlation = fm.stats.cov(x, y), fm.stats.corr(x, y)
+    both = pd.DataFrame({"a": a, "b": b}).dropna()
+    scale = float(np.sqrt((both["a"] ** 2).sum() * (both["b"] ** 2).sum()))
+    expected = both["a"].cov(both["b"])
+    assert equal(float(covariance), expected, scale), (value[0], chosen)
+    if len(both) > 1 and all(is_spread(both[name]) for name in both):
+        found, expected = float(correlation), both["a"].corr(both["b"])
+        assert math.isclose(found, expected, abs_tol=1e-6), (value[0], chosen)
+    elif len(both) < 2:
+        assert math.isnan(correlation)
+
+
+def is_spread(series: pd.Series) -> bool:
+    """Whether it varies by more than rounding makes of it."""
+    return bool(series.std() > 1e-6 * max(1e-9, float(series.abs().max())))
+
+
+@relaxed
+@given(parts=fragments, value=dates, chosen=several_masks, q=st.floats(0.01, 0.99))
+def test_dates_equal_pandas(
+    over: Callable[[list[pd.DataFrame]], FedData],
+    parts: list[list[dict[str, Any]]],
+    value: Expression,
+    chosen: list[Expression],
+    q: float,
+) -> None:
+    frames = [frame(part) for part in parts]
+    pooled, data = pd.concat(frames, ignore_index=True), over(frames)
+    rows, series = (rows_of(of, value, chosen) for of in (data, pooled))
+    low, high, mean, quantile = rows.min(), rows.max(), rows.mean(), rows.quantile(q)
+    first = value[1](data).groupby(data["t"]).min()
+    oldest = value[1](pooled).groupby(pooled["t"]).min().dropna()
+    there = {key: pd.Timestamp(day) for key, day in first.items() if day == day}
+    assert there == oldest.to_dict(), value[0]
+    if not series.notna().any():
+        assert all(math.isnan(one.value) for one in (low, high, mean, quantile))
+        return
+    assert (low, high) == (series.min().to_pydatetime(), series.max().to_pydatetime())
+    near = pd.Timedelta(microseconds=2)
+    assert abs(pd.Timestamp(mean.value) - series.mean()) <= near, (value[0], chosen)
+    start, end = map(pd.Timestamp, quantile.bounds)
+    assert start - near <= series.quantile(q) <= end + near, (value[0], chosen)
+    assert rows.count_missing() == series.isna().sum()
