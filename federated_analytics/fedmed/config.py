@@ -134,6 +134,11 @@ class Config:
         return frozenset(m.operation for m in self.methods.values() if m.exact)
 
     @property
+    def remembers(self) -> bool:
+        """Whether an answer depends on what was asked before, or on the site's secret."""
+        return self.policy.min_count > 1 or bool(self.changes)
+
+    @property
     def warnings(self) -> list[str]:
         """What an owner must know of what she has let out."""
         if self.is_off:

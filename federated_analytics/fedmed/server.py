@@ -86,7 +86,7 @@ class Server:
     def _announce(self) -> None:
         """What the owner must know, before the first request."""
         said = list(self.config.warnings)
-        if not self.config.is_off and self._state is None:
+        if self.config.remembers and self._state is None:
             said.append(FORGETS)
         if self._access.made:
             kept = f" (kept in {self._access.file})" if self._access.file else ""
@@ -177,7 +177,7 @@ class Server:
     @property
     def _must_be_alone(self) -> bool:
         """Whether other processes would not know what this one was asked, or its token."""
-        return self._state is None and (not self.config.is_off or bool(self._access.made))
+        return self._state is None and (self.config.remembers or bool(self._access.made))
 
     def _is_not_alone(self, request: Request) -> Response:
         from flask import Response

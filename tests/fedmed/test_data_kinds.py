@@ -78,9 +78,7 @@ DATES: dict[str, Any] = {
 
 @pytest.mark.parametrize("name", DATES)
 def test_dates_are_as_in_pandas_of_utc(name: str) -> None:
-    expected = [
-        pd.Timestamp(v) for v in pd.Series(DATES[name], dtype=object).dropna()
-    ]
+    expected = [pd.Timestamp(v) for v in pd.Series(DATES[name], dtype=object).dropna()]
     years = [(t.tz_convert("UTC") if t.tz else t).year for t in expected]
     data = fm.FedData([fm.Local(DATES[name])])
     assert float(data.year().sum()) == sum(years)
