@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from federated_analytics.aggregates.base import Aggregate
 from federated_analytics.aggregates.count import Count
+from federated_analytics.aggregates.extremes import Extremes
 from federated_analytics.aggregates.interval_counts import IntervalCounts
 from federated_analytics.aggregates.person_set import ANY_VALUE, PersonSet
 from federated_analytics.aggregates.person_set import MISSING as NO_VALUE
@@ -21,7 +22,9 @@ from federated_analytics.errors import (
     TooSimilar,
     did_you_mean,
 )
-from federated_analytics.fedmed.evaluate import Evaluation, OtherRows, Rows
+from federated_analytics.fedmed import own_operations
+from federated_analytics.fedmed.changes import Asked
+from federated_analytics.fedmed.evaluate import Evaluation, OtherRows
 from federated_analytics.fedmed.expression import (
     Apply,
     Column,
@@ -87,12 +90,19 @@ class Answering:
         return self.site.config.policy
 
     def answers(self, asks: Asks) -> tuple[Answer, ...]:
+        called = [ask.op for ask in asks.asks]
+        config = self.site.config
+        asks = Asks(tuple(replace(ask, op=config.operation(ask.op)) for ask in asks.asks))
         with self.site.one_at_a_time() if not self.site.config.is_off else contextlib.nullcontext():
             evidence = [self._evidence(i, ask) for i, ask in enumerate(asks.asks)]
             past = {e.population: self._counted_before(e.population) for e in evidence}
             drafts = self.policy.drafts(evidence, past)
             self._keep(drafts, past)
-        drafts = [self._blurred(draft, asks.asks[draft.evidence.analysis]) for draft in drafts]
+        drafts = [
+            self._changed(draft, asks.asks[i], called[i])
+            for draft in drafts
+            for i in [draft.evidence.analysis]
+        ]
         return tuple(
             self._with_kinds(
                 _labelled(answer, draft, self._version(asks.asks[answer.analysis]), self.policy),
@@ -164,19 +174,31 @@ class Answering:
         evaluation = Evaluation(self._fragment, ask.fragment, guard.look, self._own_rows)
         operands = tuple(evaluation.rows(e) for e in ask.rows)
         by = tuple(evaluation.rows(e) for e in ask.by)
-        if owner is not None:
-            return self._owners(ask, owner, operands), frozenset()
         guard.look_together(ask.rows, operands)
-        saturation = config.saturation
-        if saturation is not None:
+        for held in config.ranges:
             operands = tuple(
-                replace(rows, values=saturation.applied(rows.values), kept={})
+                replace(rows, values=held.held(rows.values), kept={})
                 if rows.kind == "number"
                 else rows
                 for rows in operands
             )
-        cells = reduced(ask, operands, by, exact=self.policy.min_count <= 1)
+        if owner is not None:
+            return own_operations.table(owner, ask, operands), frozenset()
+        cells = self._let_out(ask, reduced(ask, operands, by, exact=self._is_exact(ask)))
         return cells, guard.similar(ask.by, by)
+
+    def _is_exact(self, ask: Ask) -> bool:
+        """Whether smallest and largest values are themselves."""
+        return self.policy.min_count <= 1 or ask.op in self.site.config.exact
+
+    def _let_out(self, ask: Ask, found: Table) -> Table:
+        """The one end that the owner lets leave; who stands behind it is counted still."""
+        if self.policy.min_count <= 1 or ask.op not in self.site.config.exact:
+            return found
+        return {
+            key: value.end(largest=ask.op == "max") if isinstance(value, Extremes) else value
+            for key, value in found.items()
+        }
 
     def _of_table(self, ask: Ask, snapshot: Snapshot) -> tuple[Table, frozenset[Strata]]:
         """An ask of a database's table, all of it in the database."""
@@ -194,20 +216,10 @@ class Answering:
         operands = tuple(evaluation.rows(e) for e in ask.rows)
         by = tuple(evaluation.rows(e) for e in ask.by)
         guard.look_together(ask.rows, operands)
-        if self.site.config.saturation is not None:
-            operands = tuple(
-                saturated(relation, rows, self.site.config.saturation) for rows in operands
-            )
-        exact = self.policy.min_count <= 1
-        cells = reduced_in_table(ask, snapshot, relation, operands, by, exact)
-        return cells, guard.similar(ask.by, by)
-
-    def _owners(self, ask: Ask, owner: Any, operands: tuple[Rows, ...]) -> Table:
-        import pandas as pd
-
-        series = [pd.Series(rows.values).where(rows.present) for rows in operands]
-        variable = ", ".join(map(str, ask.rows))
-        return {Key((), variable, "", ask.op): owner(*series, **dict(ask.params))}
+        for held in self.site.config.ranges:
+            operands = tuple(saturated(relation, rows, held) for rows in operands)
+        found = reduced_in_table(ask, snapshot, relation, operands, by, self._is_exact(ask))
+        return self._let_out(ask, found), guard.similar(ask.by, by)
 
     def _check_rows(self, ask: Ask) -> None:
         config, nodes = self.site.config, 0
@@ -215,7 +227,7 @@ class Answering:
             for node in walk(expression):
                 if isinstance(node, Apply):
                     nodes += 1
-                    if config.owner_operation(node.name) is None:
+                    if config.owner_rows(node.name) is None:
                         config.check_rows(node.name)
                 elif isinstance(node, Filter):
                     nodes += 1
@@ -227,7 +239,7 @@ class Answering:
             )
 
     def _own_rows(self, name: str) -> Any:
-        return self.site.config.owner_operation(name)
+        return self.site.config.owner_rows(name)
 
     def _fragment(self, name: str) -> Fragment:
         if name not in self.snapshot:
@@ -274,21 +286,19 @@ class Answering:
             if new and not whole:
                 self.site.ledger.keep_counts(place, new)
 
-    def _blurred(self, draft: Draft, ask: Ask) -> Draft:
-        """The owner's own noise and coarsening, after the rules."""
-        config = self.site.config
-        if config.noise is None and config.coarsening is None:
+    def _changed(self, draft: Draft, ask: Ask, called: str) -> Draft:
+        """The owner's own noise, ranges and coarsening, after the rules, in their order."""
+        changes, secret = self.site.config.changes, self.site.secret
+        if not changes:
             return draft
-        asked = Asks((ask,)).to_json() + self._place(ask.fragment)
+        question = Asks((ask,)).to_json() + self._place(ask.fragment)
         cells: dict[Key, Aggregate] = {}
         for key, value in draft.cells.items():
-            seed = hmac.digest(self.site.secret, f"{asked}/{key}".encode(), "sha256")
-            blurred = value
-            if config.noise is not None:
-                blurred = config.noise.applied(blurred, seed, self.site.secret)
-            if config.coarsening is not None:
-                blurred = config.coarsening.applied(blurred)
-            cells[key] = blurred
+            seed = hmac.digest(secret, f"{question}/{key}".encode(), "sha256")
+            asked = Asked(ask.fragment, key.name, called, seed, secret)
+            for position, change in enumerate(changes):
+                value = change.applied(value, asked.entry(position))
+            cells[key] = value
         return Draft(draft.evidence, cells, draft.withheld)
 
 
@@ -353,13 +363,18 @@ class _Counts:
     found: Table
 
     def __call__(self, key: Key, value: Aggregate) -> Iterator[tuple[int, PersonSet]]:
-        if self.ask.op == "describe" or self.ask.op not in REDUCTIONS:
+        is_own = self.ask.op not in REDUCTIONS
+        if self.ask.op == "describe" or (is_own and not key.level):
             return
         rows = self.ask.rows[0]
         of = {(f"mask {mask}", "true") for mask in _masks(rows)} | {
             (str(e), level) for e, (_, level) in zip(self.ask.by, key.strata, strict=True)
         }
-        if key.name == "len":
+        if is_own:  # the levels of an owner's table may add up to what else is told
+            persons = int(getattr(value, "persons", getattr(value, "n", 0)))
+            of_all = ", ".join(str(_below(e)) for e in self.ask.rows)
+            yield persons, frozenset({*of, (f"own {key.name} {of_all}", key.level)})
+        elif key.name == "len":
             assert isinstance(value, Count)
             yield value.persons, frozenset(of)
         elif key.name in ("set", "counts"):
@@ -426,12 +441,13 @@ def _labelled(answer: Answer, draft: Draft, version: str, policy: Policy) -> Ans
 def _missing(draft: Draft, policy: Policy) -> str:
     """Rows without a value, as far as the policy lets it be told."""
     total = 0
-    for key, value in draft.evidence.table.items():
+    for key in draft.evidence.table:
         if key.name == MISSING:
             if key in draft.withheld:
                 return f"fewer than {policy.min_count}, or not told"
-            assert isinstance(value, Count)
-            total += value.persons
+            told = draft.cells[key]
+            assert isinstance(told, Count)
+            total += told.persons
     return str(total)
 
 

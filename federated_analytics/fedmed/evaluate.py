@@ -186,12 +186,12 @@ class Evaluation:
     def _owners(self, apply: Apply, arguments: list[Rows]) -> Rows:
         import numpy as np
 
+        from federated_analytics.fedmed.own_operations import by_row
+
         own = self.own_rows(apply.name)
         if own is None:
             raise UnknownRowOperation(f"The server has no operation {apply.name[:60]!r} on rows.")
-        values = np.asarray(own(*(argument.values for argument in arguments)))
-        if values.shape != (max(map(len, arguments)),) or values.dtype.kind not in "biuf":
-            raise WrongKind("The owner's operation gave no number for each row.", where=apply.name)
+        values = by_row(own, arguments, apply.name)
         kind = TRUTH if values.dtype.kind == "b" else NUMBER
         return Rows(values, _all_present(arguments) & np.isfinite(values), kind)
 

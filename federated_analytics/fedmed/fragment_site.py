@@ -22,6 +22,7 @@ from federated_analytics.fedmed.persons import Persons
 from federated_analytics.fedmed.protocol import Asks
 from federated_analytics.fedmed.reduce import prepare
 from federated_analytics.fedmed.sql.table import Snapshot, SQLTable, TableFragment
+from federated_analytics.fedmed.versions_folder import made_once
 from federated_analytics.privacy.audit import Audit
 from federated_analytics.privacy.ledger import Ledger
 from federated_analytics.privacy.policy import refuse
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from federated_analytics.fedmed.versions import Versions
 
 log = logging.getLogger(__name__)
+SECRET_BYTES = 32
 
 
 class FragmentSite:
@@ -45,6 +47,9 @@ class FragmentSite:
         name: shown in answers.
         audited: every answer is written into the state folder before it leaves. Behind a site's
             service, that writes them.
+
+    Raises:
+        ConfigError: new rows are to be held back, and no folder keeps them over a restart.
     """
 
     def __init__(
@@ -60,13 +65,17 @@ class FragmentSite:
 
         self.config = Config() if config is None else config
         self.name = name
+        if self.config.new_samples is not None and state is None:
+            raise ConfigError(
+                "A restart would show the rows that NewSamples holds back.",
+                where="privacy: NewSamples",
+                remedy='Name a folder that keeps them: fm.Server(config, state="state").',
+            )
         self._temporary = None if state else tempfile.TemporaryDirectory(prefix="fedmed-")
         folder = state or Path(self._temporary.name if self._temporary else "")
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._secret = _secret(folder)
-        self._versions: Versions = Versions(
-            folder if state or self.config.new_samples else None, self.config.new_samples
-        )
+        self._versions: Versions = Versions(state, self.config.new_samples)
         self._ledger = (
             None if self.config.is_off else Ledger.open(folder, durable=state is not None)
         )
@@ -124,6 +133,24 @@ class FragmentSite:
             )
         self._versions.append(fragment, rows)
 
+    def rows(self, fragment: str) -> int:
+        """Rows of what is shown, for the owner."""
+        if fragment in self._tables:
+            with self._tables[fragment].snapshot() as snapshot:
+                return snapshot.rows()
+        return self._versions.published(fragment)[0].rows
+
+    def version(self, fragment: str) -> int | str:
+        """Of what is shown."""
+        if fragment in self._tables:
+            with self._tables[fragment].snapshot() as snapshot:
+                return snapshot.version
+        return self._versions.published(fragment)[1]
+
+    def waiting(self, fragment: str) -> Fragment | None:
+        """The data that will be shown once enough of it is new."""
+        return None if fragment in self._tables else self._versions.waiting(fragment)
+
     def answer(self, body: bytes) -> bytes:
         """A release, as bytes. Never raises; never says more."""
         release = self.release(body)
@@ -159,6 +186,10 @@ class FragmentSite:
         except Exception:
             log.exception("the asks could not be answered")
             return self._refused(SiteFailed())
+
+    def refused(self, error: FederatedAnalyticsError) -> bytes:
+        """A refusal of everything that is asked, as bytes."""
+        return wire.encode_release(self._refused(error))
 
     def _refused(self, error: FederatedAnalyticsError) -> Release:
         return refuse(as_refusal(error), site=self.name, study="", round=0, version=__version__)
@@ -238,10 +269,11 @@ class FragmentSite:
 
 def _secret(folder: Path) -> bytes:
     """The site's own secret, made where there is none."""
-    path = folder / "fedmed.secret"
-    if path.exists():
-        return path.read_bytes()
-    made = secrets.token_bytes(32)
-    path.touch(mode=0o600)
-    path.write_bytes(made)
-    return made
+    found = made_once(folder / "fedmed.secret", secrets.token_bytes(SECRET_BYTES))
+    if len(found) != SECRET_BYTES:
+        raise ConfigError(
+            "The site's secret is not whole.",
+            where=str(folder / "fedmed.secret"),
+            remedy="Bring it back from a copy; a new one lets every noise be drawn again.",
+        )
+    return found

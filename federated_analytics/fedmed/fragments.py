@@ -51,7 +51,13 @@ class Fragment:
         """The fragment that data make; UnsupportedData where they make none."""
         columns, kinds = {}, {}
         for keys, values in _columns(data, (), MAX_DEPTH):
+            if keys in columns:
+                raise UnsupportedData(
+                    "Two columns have this name.", where=_place(keys), remedy="Rename one of them."
+                )
             columns[keys], kinds[keys] = _typed(values, keys)
+        if not columns:
+            raise UnsupportedData("There is no column.", where="data")
         return cls(columns, kinds)
 
     def joined(self, rows: Fragment) -> Fragment:
@@ -88,8 +94,9 @@ def _columns(data: Any, keys: Keys, depth: int) -> Iterator[tuple[Keys, Any]]:
     if isinstance(data, str | Path):
         yield from _columns(_read(Path(data)), keys, depth)
     elif isinstance(data, pd.DataFrame):
-        for name in data.columns:
-            yield (*keys, str(name)), data[name]
+        for position, name in enumerate(data.columns):
+            path = map(str, name) if isinstance(name, tuple) else [str(name)]
+            yield (*keys, *path), data.iloc[:, position]
     elif isinstance(data, Mapping):
         for name, values in data.items():
             yield from _columns(values, (*keys, str(name)), depth - 1)
@@ -98,6 +105,8 @@ def _columns(data: Any, keys: Keys, depth: int) -> Iterator[tuple[Keys, Any]]:
     elif isinstance(data, np.ndarray):
         if data.ndim != 1:
             raise UnsupportedData("An array has one dimension.", where=_place(keys))
+        yield keys, pd.Series(data)
+    elif isinstance(data, pd.Index | pd.api.extensions.ExtensionArray):
         yield keys, pd.Series(data)
     elif isinstance(data, Sequence) and not isinstance(data, bytes | bytearray):
         if data and all(isinstance(row, Mapping) for row in data):
@@ -135,7 +144,8 @@ def _typed(values: pd.Series, keys: Keys) -> tuple[pd.Series, str]:
         return values.astype(bool), TRUTH
     if types.is_numeric_dtype(values.dtype) and not types.is_complex_dtype(values.dtype):
         if types.is_integer_dtype(values.dtype) and not values.isna().any():
-            return values.astype("int64"), NUMBER
+            fits = values.empty or values.max() < 2**63
+            return values.astype("int64" if fits else "float64"), NUMBER
         return values.astype("float64"), NUMBER
     if types.is_datetime64_any_dtype(values.dtype):
         return _dates(values), DATE
@@ -154,8 +164,23 @@ def _typed(values: pd.Series, keys: Keys) -> tuple[pd.Series, str]:
     if kind == TRUTH:
         return values.astype("boolean"), TRUTH
     if kind == DATE:
-        return _dates(pd.to_datetime(values, errors="coerce")), DATE
+        return _dates(_as_dates(values, present, keys)), DATE
     return values.astype(object).where(values.notna(), None), TEXT
+
+
+def _as_dates(values: pd.Series, present: pd.Series, keys: Keys) -> pd.Series:
+    """Python's dates; those of time zones as of UTC."""
+    import pandas as pd
+
+    zoned = {getattr(value, "tzinfo", None) is not None for value in present}
+    if len(zoned) > 1:
+        raise UnsupportedData(
+            "Some times have a time zone, and others have none.", where=_place(keys)
+        )
+    try:
+        return pd.to_datetime(values, utc=True in zoned)
+    except (ValueError, OverflowError) as error:
+        raise UnsupportedData("The dates cannot be read.", where=_place(keys)) from error
 
 
 def _dates(values: pd.Series) -> pd.Series:
@@ -165,12 +190,13 @@ def _dates(values: pd.Series) -> pd.Series:
 
 def _kind(value: Any) -> str | None:
     import datetime
+    from decimal import Decimal
 
     import numpy as np
 
     if isinstance(value, bool | np.bool_):
         return TRUTH
-    if isinstance(value, int | float | np.number) and not isinstance(value, complex):
+    if isinstance(value, int | float | np.number | Decimal) and not isinstance(value, complex):
         return NUMBER
     if isinstance(value, str):
         return TEXT

@@ -25,7 +25,14 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from federated_analytics.aggregates.table import Strata
 from federated_analytics.errors import RequestRefused, TooSimilar
-from federated_analytics.fedmed.expression import Apply, Column, Constant, Expression, Filter
+from federated_analytics.fedmed.expression import (
+    ARITY,
+    Apply,
+    Column,
+    Constant,
+    Expression,
+    Filter,
+)
 from federated_analytics.fedmed.fragments import DATE, NUMBER, TRUTH
 
 if TYPE_CHECKING:
@@ -36,7 +43,7 @@ MOST_SEEN = 10_000
 
 
 NONLINEAR = frozenset({"mul", "div", "pow", "abs", "round", "year", "month", "day"})
-"""A sum over any other operation follows from the sums over its operands."""
+"""A sum over any other operation follows from the sums over its operands; but for owners' own."""
 LEVEL_BINS, MOST_LEVELS = 256, 16
 
 
@@ -117,7 +124,7 @@ class Guard:
             self._divided(expression, self.parts.with_value(rows), "with a value")
         if isinstance(expression, Apply) and rows.kind in (NUMBER, DATE):
             self._concentrated(expression, rows)
-            if expression.name in NONLINEAR:
+            if expression.name in NONLINEAR or expression.name not in ARITY:
                 self._divided_by_value(expression, rows)
         if len(self._seen) >= MOST_SEEN:
             self._seen.clear()

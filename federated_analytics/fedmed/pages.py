@@ -7,9 +7,13 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from federated_analytics.fedmed.expression import ARITY
+from federated_analytics.fedmed.methods import stated
 from federated_analytics.fedmed.reduce import REDUCTIONS
 
 if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+    from federated_analytics.fedmed.methods import Method
     from federated_analytics.fedmed.server import Server
 
 _STYLE = (
@@ -28,7 +32,13 @@ HEADERS = {
     "Cache-Control": "no-store",
 }
 """Of every response: nothing from elsewhere is loaded, and no script runs."""
-_NAV = {"/": "Status", "/ops": "Operations", "/data": "Data", "/policies": "Policies"}
+_NAV = {
+    "/": "Status",
+    "/ops": "Operations",
+    "/data": "Data",
+    "/policies": "Policies",
+    "/config": "Configuration",
+}
 
 
 def locked(name: str) -> str:
@@ -36,42 +46,64 @@ def locked(name: str) -> str:
     return _page(name, "<p>This server answers clients that have its owner's token.</p>", {})
 
 
-def _status(server: Server) -> str:
-    loud = ""
-    if server.config.is_off:
-        from federated_analytics.fedmed.server import OFF
+def stopped(name: str, why: str) -> str:
+    """What everybody sees of a server that cannot answer as it is run."""
+    return _page(name, f"<p class=loud>{html.escape(why)}</p>", {})
 
-        loud = f"<p class=loud>{html.escape(OFF)}</p>"
+
+def _loud(server: Server) -> str:
+    return "".join(f"<p class=loud>{html.escape(text)}</p>" for text in server.config.warnings)
+
+
+def _status(server: Server) -> str:
     count = len(server.fragments)
     text = f"<p>{count} fragment{'s' if count != 1 else ''}; clients post to /answer.</p>"
-    return _page(server.name, loud + text)
+    return _page(server.name, _loud(server) + text)
 
 
 def _operation_table(server: Server) -> str:
     listed = server.config.methods
     if listed:
-        rows = [(name, m.operation, "own" if m.own else "") for name, m in listed.items()]
+        rows = [(name, _what(method), _whose(method)) for name, method in listed.items()]
     else:
         rows = [(name, name, "") for name in (*REDUCTIONS, *ARITY)]
     return _table(("method", "operation", ""), rows)
 
 
+def _what(method: Method) -> str:
+    if method.is_own:
+        kind = stated(method)
+        return f"releases {kind.__name__}" if kind else "a value for each row"
+    return method.operation
+
+
+def _whose(method: Method) -> str:
+    return "the owner's own" if method.is_own else "exact" if method.exact else ""
+
+
 def _data(server: Server) -> str:
+    """No number of rows: those are asked for under the policy."""
     rows = []
     for name in server.fragments:
-        for keys, kind in server[name].kinds.items():
-            rows.append((name, "".join(f"[{key!r}]" for key in keys), kind))
-    return _page(server.name, _table(("fragment", "column", "kind"), rows))
+        fragment = server[name]
+        waits = "yes" if fragment.is_waiting else "no"
+        for keys, kind in fragment.kinds.items():
+            path = "".join(f"[{key!r}]" for key in keys)
+            rows.append((name, path, kind, str(fragment.version), waits))
+    return _page(server.name, _table(("fragment", "column", "kind", "version", "rows wait"), rows))
 
 
 def _policy_table(server: Server) -> str:
+    """What the owner lists in its order, and the rules that hold for it."""
     config = server.config
-    rows = [(name, str(value)) for name, value in config.policy.model_dump().items()]
-    own = (config.new_samples, config.noise, config.coarsening, config.saturation)
-    rows += [(type(one).__name__, str(one)) for one in own if one is not None]
-    if config.complexity_cap is not None:
-        rows.append(("ComplexityCap", str(config.complexity_cap)))
-    return _table(("policy", "value"), rows)
+    rows = [(type(one).__name__, _params(one)) for one in config.listed]
+    rows += [(f"rule: {name}", str(value)) for name, value in config.policy.model_dump().items()]
+    return _loud(server) + _table(("policy", "value"), rows)
+
+
+def _params(policy: BaseModel) -> str:
+    given = policy.model_dump(exclude_defaults=True)
+    return ", ".join(f"{name}: {value}" for name, value in given.items()) or "as it is left out"
 
 
 PAGES: Mapping[str, Callable[[Server], str]] = {

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import hmac
 import logging
-import os
-import secrets
 import sys
 import threading
 import time
@@ -15,20 +12,32 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from federated_analytics.errors import MissingExtra
+from federated_analytics.errors import MissingExtra, RequestRefused
+from federated_analytics.fedmed.access import Access
 from federated_analytics.fedmed.config import Config
 from federated_analytics.fedmed.fragment_site import FragmentSite
-from federated_analytics.fedmed.fragments import Fragment
-from federated_analytics.fedmed.remote import TOKEN_VARIABLE
-from federated_analytics.fedmed.sql.table import TableFragment
+from federated_analytics.fedmed.served_fragment import ServedFragment
 
 if TYPE_CHECKING:
-    from flask import Flask
+    from flask import Flask, Request, Response
 
 log = logging.getLogger(__name__)
 MAX_REQUEST_BYTES = 4 * 2**20
 REQUESTS_A_MINUTE = 6_000
-OFF = "The policy is switched off (privacy: []): every number leaves, whoever it is of."
+FORGETS = (
+    'A restart forgets what was asked; fm.Server(…, state="state") keeps it, for this and other '
+    "processes."
+)
+
+
+class SeveralProcesses(RequestRefused):
+    """A server of several processes that know nothing of each other."""
+
+    code = "several_processes"
+    default_remedy = (
+        'The owner gives them a folder in common: fm.Server(config, state="state"); or runs one '
+        "process."
+    )
 
 
 class Server:
@@ -46,8 +55,9 @@ class Server:
     Args:
         config: a file in FedMed's form, or its content; the strict default where left out.
         tokens: which clients are let in; FEDMED_TOKEN's where left out, or a new one, printed.
-        state: a folder that keeps over restarts what was asked and which version is shown, and
-            every answer (`federated-analytics site audit list FOLDER`).
+        state: a folder that keeps over restarts, and for all processes of a server, what was
+            asked, which version is shown, a token that was made, and every answer
+            (`federated-analytics site audit list FOLDER`).
         name: shown on the status page.
         requests_a_minute: of all clients together; more are told to wait.
 
@@ -65,13 +75,24 @@ class Server:
         requests_a_minute: int = REQUESTS_A_MINUTE,
     ) -> None:
         self.config = Config() if config is None else Config.load(config)
-        self.name = name
-        self._tokens = list(tokens) if tokens else _tokens()
-        folder = Path(state) if state else None
-        self._site = FragmentSite(self.config, folder, name=name, audited=state is not None)
+        self.name: str = name
+        self._state = Path(state) if state else None
+        self._site = FragmentSite(self.config, self._state, name=name, audited=state is not None)
+        self._access = Access.of(tokens, self._state)
         self._rate = _Rate(requests_a_minute)
-        if self.config.is_off:
-            print(f"fedmed: {OFF}", file=sys.stderr, flush=True)
+        self._has_complained = False
+        self._announce()
+
+    def _announce(self) -> None:
+        """What the owner must know, before the first request."""
+        said = list(self.config.warnings)
+        if self.config.remembers and self._state is None:
+            said.append(FORGETS)
+        if self._access.made:
+            kept = f" (kept in {self._access.file})" if self._access.file else ""
+            said.append(f"clients need the token {self._access.made}{kept}")
+        for line in said:
+            print(f"fedmed: {line}", file=sys.stderr, flush=True)
 
     def __setitem__(self, fragment: str, data: Any) -> None:
         self._site[fragment] = data
@@ -79,15 +100,13 @@ class Server:
     def __delitem__(self, fragment: str) -> None:
         del self._site[fragment]
 
-    def __getitem__(self, fragment: str) -> Fragment | TableFragment:
-        return self._site[fragment]
+    def __getitem__(self, fragment: str) -> ServedFragment:
+        if fragment not in self:
+            raise KeyError(fragment)
+        return ServedFragment(fragment, self._site)
 
     def __contains__(self, fragment: object) -> bool:
         return fragment in self._site.names
-
-    def append(self, fragment: str, rows: Any) -> None:
-        """Rows behind a fragment's own; shown when the configuration's NewSamples lets them be."""
-        self._site.append(fragment, rows)
 
     def answer(self, body: bytes) -> bytes:
         """The release that answers a request, as bytes: what a client's post brings back."""
@@ -112,13 +131,7 @@ class Server:
 
         @app.before_request
         def admitted() -> Any:
-            if flask.request.path == "/health":
-                return None
-            if not self._rate.take():
-                return flask.Response(status=429, headers={"Retry-After": "1"})
-            if not self._knows(flask.request.headers.get("authorization", "")):
-                return flask.Response(pages.locked(self.name), 401, {"WWW-Authenticate": "Bearer"})
-            return None
+            return self._stopped(flask.request)
 
         @app.after_request
         def guarded(response: flask.Response) -> flask.Response:
@@ -147,9 +160,41 @@ class Server:
             raise MissingExtra("waitress", "fedmed", "Server.run") from error
         serve(self.app, host=host, port=port, ident="fedmed")
 
-    def _knows(self, header: str) -> bool:
-        given = header.removeprefix("Bearer ").encode()
-        return any(hmac.compare_digest(given, token.encode()) for token in self._tokens)
+    def _stopped(self, request: Request) -> Response | None:
+        """What is said to a request that goes no further; None where it may."""
+        from flask import Response
+
+        from federated_analytics.fedmed import pages
+
+        if request.path == "/health":
+            return None
+        if not self._rate.take():
+            return Response(status=429, headers={"Retry-After": "1"})
+        if request.environ.get("wsgi.multiprocess") and self._must_be_alone:
+            return self._is_not_alone(request)
+        is_page = request.method in ("GET", "HEAD")
+        if not self._access.knows(request.headers.get("authorization", ""), in_browser=is_page):
+            asked = 'Basic realm="fedmed", Bearer' if is_page else "Bearer"
+            return Response(pages.locked(self.name), 401, {"WWW-Authenticate": asked})
+        return None
+
+    @property
+    def _must_be_alone(self) -> bool:
+        """Whether other processes would not know what this one was asked, or its token."""
+        return self._state is None and (self.config.remembers or bool(self._access.made))
+
+    def _is_not_alone(self, request: Request) -> Response:
+        from flask import Response
+
+        from federated_analytics.fedmed import pages
+
+        refusal = SeveralProcesses("The server runs as several processes without a common folder.")
+        if not self._has_complained:
+            self._has_complained = True
+            log.error("every request is refused: %s", refusal)
+        if request.path == "/answer":
+            return Response(self._site.refused(refusal), mimetype="application/octet-stream")
+        return Response(pages.stopped(self.name, str(refusal)), 503)
 
 
 class _Rate:
@@ -169,13 +214,3 @@ class _Rate:
                 return False
             self._times.append(now)
             return True
-
-
-def _tokens() -> list[str]:
-    """The environment's token; otherwise a new one, printed for the owner to hand on."""
-    known = os.environ.get(TOKEN_VARIABLE, "")
-    if known:
-        return [known]
-    made = secrets.token_urlsafe(24)
-    print(f"fedmed: clients need the token {made}", file=sys.stderr, flush=True)
-    return [made]

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from federated_analytics.fedmed.fragments import Fragment
+from federated_analytics.fedmed.versions_folder import Stamp, Stored, VersionsFolder
 
 if TYPE_CHECKING:
     from federated_analytics.fedmed.privacy import NewSamples
@@ -17,59 +17,134 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class _Held:
-    """One fragment: what is shown, what waits, and the number of what is shown."""
+    """One fragment: what is shown, what waits, and the number of what is shown.
+
+    Fields:
+        stored: how it stands in the state folder
+        stamp: of the state folder when it was read or written
+    """
 
     shown: Fragment
     waiting: Fragment | None
     version: int
+    stored: Stored | None = None
+    stamp: Stamp | None = None
 
 
 class Versions:
     """Fragments by name; safe among threads: a reader has one version for as long as she reads.
 
     Args:
-        folder: keeps them over restarts; None where each start gives the data anew.
+        folder: keeps them over restarts and for all processes of a server; None where each start
+            gives the data anew.
         new_samples: when waiting rows are shown; at once where None.
     """
 
     def __init__(self, folder: Path | None, new_samples: NewSamples | None) -> None:
-        self._folder = folder / "versions" if folder and new_samples else None
+        self._folder = VersionsFolder(folder / "versions") if folder and new_samples else None
         self._rule = new_samples
         self._held: dict[str, _Held] = {}
         self._lock = threading.Lock()
-        if self._folder:
-            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     @property
     def names(self) -> list[str]:
         return list(self._held)
 
     def put(self, name: str, data: Any) -> None:
-        """Assign a fragment's data; what is shown changes when enough rows are new."""
+        """Assign a fragment's data; what is shown changes when enough rows are new.
+
+        A program that starts again assigns what it assigned before: that takes nothing back of
+        what was added since.
+        """
         found = Fragment.of(data)
         with self._lock:
-            before = self._held.get(name) or self._read(name)
-            self._set(name, self._after(before, found))
+            if self._folder is None:
+                self._held[name] = self._after(self._held.get(name), found)
+                return
+            given = _digest(found)
+            with self._folder.alone():
+                is_start = name not in self._held
+                before = self._current(name)
+                known = before.stored if before is not None else None
+                if is_start and before is not None and known and known.given == given:
+                    self._held[name] = before
+                    return
+                self._write(name, before, self._after(before, found), given)
 
     def append(self, name: str, rows: Any) -> None:
-        """Add rows behind what is there, shown or waiting."""
+        """Add rows behind what is there, shown or waiting. KeyError where there is no fragment."""
         added = Fragment.of(rows)
         with self._lock:
-            before = self._held[name]
-            latest = before.waiting or before.shown
-            self._set(name, self._after(before, latest.joined(added)))
+            if self._folder is None:
+                self._held[name] = self._joined(self._held[name], added)
+                return
+            with self._folder.alone():
+                before = self._current(name) if name in self._held else None
+                if before is None or before.stored is None:
+                    raise KeyError(name)
+                self._write(name, before, self._joined(before, added), before.stored.given)
 
     def published(self, name: str) -> tuple[Fragment, int]:
         """What is shown, and the number of that version."""
-        held = self._held[name]
+        held = self._seen(name)
         return held.shown, held.version
+
+    def waiting(self, name: str) -> Fragment | None:
+        """What will be shown once there is enough of it; None where that is shown already."""
+        return self._seen(name).waiting
 
     def remove(self, name: str) -> None:
         with self._lock:
             self._held.pop(name, None)
             if self._folder:
-                for path in self._paths(name):
-                    path.unlink(missing_ok=True)
+                with self._folder.alone():
+                    self._folder.remove(name)
+
+    def _seen(self, name: str) -> _Held:
+        """A fragment as the folder has it: another process may have published a version."""
+        held = self._held[name]
+        if self._folder is None or self._folder.stamp(name) == held.stamp:
+            return held
+        with self._lock, self._folder.alone():
+            current = self._current(name)
+            if current is None:
+                del self._held[name]
+                raise KeyError(name)
+            self._held[name] = current
+            return current
+
+    def _current(self, name: str) -> _Held | None:
+        """What the folder has now, under its lock; rows that are in memory are not read again."""
+        assert self._folder is not None
+        held, stamp = self._held.get(name), self._folder.stamp(name)
+        if held is not None and held.stamp == stamp:
+            return held
+        stored = self._folder.read(name)
+        if stored is None:
+            return None
+        if held is not None and held.stored is not None and held.stored.shown == stored.shown:
+            shown = held.shown
+        else:
+            shown = self._folder.load(stored.shown)
+        waiting = self._folder.load(stored.waiting) if stored.waiting else None
+        return _Held(shown, waiting, stored.version, stored, stamp)
+
+    def _write(self, name: str, before: _Held | None, after: _Held, given: str) -> None:
+        assert self._folder is not None
+        is_shown = before is not None and before.stored is not None and before.shown is after.shown
+        if is_shown:
+            assert before is not None
+            assert before.stored is not None
+            shown = before.stored.shown
+        else:
+            shown = self._folder.save(name, after.shown)
+        waiting = self._folder.save(name, after.waiting) if after.waiting is not None else ""
+        stored = Stored(after.version, shown, waiting, given)
+        self._folder.write(name, stored)
+        self._held[name] = replace(after, stored=stored, stamp=self._folder.stamp(name))
+
+    def _joined(self, before: _Held, added: Fragment) -> _Held:
+        return self._after(before, (before.waiting or before.shown).joined(added))
 
     def _after(self, before: _Held | None, latest: Fragment) -> _Held:
         if before is None:
@@ -93,72 +168,17 @@ class Versions:
             return len(set(latest.columns[key].dropna().tolist()) - known)
         return latest.rows - shown.rows
 
-    def _set(self, name: str, held: _Held) -> None:
-        self._held[name] = held
-        if self._folder:
-            self._write(name, held)
-
-    def _paths(self, name: str) -> tuple[Path, Path, Path]:
-        assert self._folder is not None
-        stem = hashlib.sha256(name.encode()).hexdigest()[:32]
-        return tuple(self._folder / f"{stem}.{end}" for end in ("shown", "waiting", "json"))  # type: ignore[return-value]
-
-    def _write(self, name: str, held: _Held) -> None:
-        shown, waiting, about = self._paths(name)
-        _save(held.shown, shown)
-        if held.waiting is None:
-            waiting.unlink(missing_ok=True)
-        else:
-            _save(held.waiting, waiting)
-        temporary = about.with_suffix(".tmp")
-        temporary.write_text(json.dumps({"name": name, "version": held.version}))
-        temporary.replace(about)
-
-    def _read(self, name: str) -> _Held | None:
-        """What was shown before a restart."""
-        if not self._folder:
-            return None
-        shown, waiting, about = self._paths(name)
-        if not about.exists():
-            return None
-        version = int(json.loads(about.read_text())["version"])
-        pending = _load(waiting) if waiting.exists() else None
-        return _Held(_load(shown), pending, version)
-
 
 def _same(a: Fragment, b: Fragment) -> bool:
     return a.kinds == b.kinds and all(a.columns[k].equals(b.columns[k]) for k in a.columns)
 
 
-def _save(fragment: Fragment, path: Path) -> None:
-    """Columns one after the other, as Parquet: they need not be of one length."""
-    import io
-    import zipfile
-
+def _digest(fragment: Fragment) -> str:
+    """Of all rows, in their order: the same data has the same over restarts."""
     import pandas as pd
 
-    temporary = path.with_name(path.name + ".tmp")
-    with zipfile.ZipFile(temporary, "w") as archive:
-        for keys, column in fragment.columns.items():
-            buffer = io.BytesIO()
-            pd.DataFrame({"column": column}).to_parquet(buffer)
-            archive.writestr(json.dumps(list(keys)), buffer.getvalue())
-    temporary.replace(path)
-
-
-def _load(path: Path) -> Fragment:
-    import io
-    import zipfile
-
-    import pandas as pd
-
-    columns = {}
-    with zipfile.ZipFile(path) as archive:
-        for name in archive.namelist():
-            series = pd.read_parquet(io.BytesIO(archive.read(name)))["column"]
-            columns[tuple(json.loads(name))] = series
-    kinds = {}
-    for keys, series in columns.items():
-        one = Fragment.of(series)
-        columns[keys], kinds[keys] = one.columns[()], one.kinds[()]
-    return Fragment(columns, kinds)
+    digest = hashlib.sha256()
+    for keys, column in fragment.columns.items():
+        digest.update(repr((keys, fragment.kinds[keys], len(column))).encode())
+        digest.update(pd.util.hash_pandas_object(column, index=False).to_numpy().tobytes())
+    return digest.hexdigest()

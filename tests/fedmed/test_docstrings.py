@@ -7,7 +7,22 @@ from importlib import import_module
 
 import pytest
 
-MODULES = ("", ".batch", ".data", ".groups", ".local", ".remote", ".tables", ".values")
+MODULES = (
+    "",
+    ".batch",
+    ".data",
+    ".groups",
+    ".local",
+    ".ops",
+    ".ops.binary",
+    ".ops.private",
+    ".ops.public",
+    ".remote",
+    ".served_fragment",
+    ".server",
+    ".tables",
+    ".values",
+)
 WITH_STATS = (*MODULES, ".dates", ".grid", ".simulation", ".stats", ".stats.test")
 
 

@@ -2,25 +2,34 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import re
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
 from federated_analytics import fedmed as fm
 from federated_analytics import wire
+from federated_analytics.cli import app as cli
+from federated_analytics.errors import ConfigError
+from federated_analytics.fedmed.expression import Apply, Column, Constant, Filter
 from federated_analytics.fedmed.pages import PAGES
+from federated_analytics.fedmed.protocol import Ask, Asks
 from federated_analytics.fedmed.server import MAX_REQUEST_BYTES
+from federated_analytics.fedmed.versions_folder import made_once
 from federated_analytics.messages import Request
 from tests.fedmed.servers import EXACT, served
 
@@ -236,31 +245,211 @@ def test_a_client_that_is_told_to_wait_comes_back() -> None:
 
 
 APP = """
+import sys
 from federated_analytics import fedmed as fm
-server = fm.Server(tokens=["t"])
+server = fm.Server(CONFIG)
 server["rows"] = {"x": [float(i) for i in range(1000)]}
 app = server.app
+print("server started", file=sys.stderr, flush=True)
 """
 
 
-def test_under_gunicorn(tmp_path: Path) -> None:
-    (tmp_path / "hospital.py").write_text(APP)
+@contextmanager
+def gunicorn(
+    folder: Path, root: Path, config: str, workers: int
+) -> Iterator[tuple[str, Callable[[], str]]]:
+    """The address of the program above under gunicorn; what it wrote, once it has ended."""
+    (folder / "hospital.py").write_text(APP.replace("CONFIG", config))
     command = [sys.executable, "-m", "gunicorn", "hospital:app", "--bind", "127.0.0.1:0"]
-    path = os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH", "")])])
-    with subprocess.Popen(
-        command,
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": path},
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
+    path = os.pathsep.join([str(folder), str(root), *filter(None, [os.environ.get("PYTHONPATH")])])
+    environment = {**os.environ, "PYTHONPATH": path, "FEDMED_TOKEN": ""}
+    said = folder / "said.txt"
+    with (
+        said.open("w") as writing,
+        subprocess.Popen(
+            [*command, "--workers", str(workers)], cwd=folder, env=environment, stderr=writing
+        ) as process,
+    ):
         try:
-            assert process.stderr is not None
-            address = next(
-                found[1]
-                for line in process.stderr
-                if (found := re.search(r"Listening at: (http://[\d.:]+)", line))
-            )
-            assert float(remote(address, token="t")["x"].mean()) == 499.5
+            limit, found = time.monotonic() + 60, None
+            while found is None or len(re.findall("server started", said.read_text())) < workers:
+                assert time.monotonic() < limit, said.read_text()
+                time.sleep(0.1)
+                found = re.search(r"Listening at: (http://[\d.:]+)", said.read_text())
+            yield found[1], said.read_text
         finally:
             process.terminate()
+
+
+def test_under_gunicorn(tmp_path: Path, root: Path) -> None:
+    with gunicorn(tmp_path, root, 'tokens=["t"]', 1) as (address, _):
+        assert float(remote(address, token="t")["x"].mean()) == 499.5
+
+
+def test_several_processes_without_a_folder_refuse_and_say_what_to_do(
+    tmp_path: Path, root: Path
+) -> None:
+    """Each would know only a part of what was asked: half of the rules would be got round."""
+    with gunicorn(tmp_path, root, 'tokens=["t"]', 2) as (address, said):
+        for _ in range(6):
+            with pytest.raises(fm.AskFailed, match=r'several_processes.*state="state"'):
+                float(remote(address, token="t")["x"].mean())
+            page = httpx.get(address, headers={"authorization": "Bearer t"})
+            assert page.status_code == 503
+            assert "state=&quot;state&quot;" in page.text
+        assert httpx.get(f"{address}/health").status_code == 200
+        assert 1 <= said().count("every request is refused") <= 2  # once for each process
+
+
+def test_several_processes_share_a_folder(tmp_path: Path, root: Path) -> None:
+    """One token, one noise, one memory: rows that one process was asked of, all compare with."""
+    noisy = '{"privacy": [{"policy": "fedmed.privacy.Noise", "params": {"value": 1e6}}]}'
+    with gunicorn(tmp_path, root, f'{noisy}, state="state"', 3) as (address, said):
+        file = tmp_path / "state" / "fedmed.token"
+        assert file.stat().st_mode & 0o777 == 0o600
+        token = file.read_text()
+        printed = set(re.findall(r"clients need the token (\S+)", said()))
+        assert printed == {token}
+        totals, codes = set(), []
+        for i in range(30):
+            with httpx.Client(headers={"authorization": f"Bearer {token}"}) as client:
+                totals.add(total_of(client, address, 500))
+                codes.append(total_of(client, address, 501 + i % 3))
+        assert len(totals) == 1
+        assert codes == ["overlapping_population"] * 30
+    known = httpx.Client(headers={"authorization": f"Bearer {token}"})
+    with gunicorn(tmp_path, root, f'{noisy}, state="state"', 1) as (address, _), known as client:
+        assert {total_of(client, address, 500)} == totals
+        assert total_of(client, address, 503) == "overlapping_population"
+    verified = CliRunner().invoke(cli, ["site", "audit", "verify", str(tmp_path / "state")])
+    assert "62 lines, whole and in order" in verified.output
+
+
+def total_of(client: httpx.Client, address: str, least: int) -> float | str:
+    """The sum of rows from a value on, asked over a connection of its own; or why there is none."""
+    x = Column(("x",))
+    mask = Apply("ge", (x, Constant(least)))
+    body = asked(Asks((Ask("rows", "sum", (Filter(x, mask),)),)).to_json())
+    answer = client.post(f"{address}/answer", content=body, timeout=60)
+    [found] = wire.decode_release(answer.content).answers
+    if found.refusal is not None:
+        return found.refusal.code
+    return found.cells[0].value.total  # type: ignore[attr-defined,no-any-return]
+
+
+def test_two_that_start_at_once_agree(tmp_path: Path) -> None:
+    """On the token and on the secret: the file appears whole, and once."""
+    gate = threading.Barrier(8)
+
+    def start(number: int) -> tuple[bytes, bytes]:
+        gate.wait(60)
+        names = ("fedmed.token", "fedmed.secret")
+        made = [made_once(tmp_path / name, bytes([number]) * 32) for name in names]
+        return made[0], made[1]
+
+    with ThreadPoolExecutor(8) as pool:
+        found = set(pool.map(start, range(8)))
+    assert len(found) == 1
+    assert {len(part) for part in found.pop()} == {32}
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["fedmed.secret", "fedmed.token"]
+
+
+def test_a_broken_secret_is_no_secret(tmp_path: Path) -> None:
+    (tmp_path / "fedmed.secret").write_bytes(b"")
+    with pytest.raises(ConfigError, match="not whole"):
+        fm.Server(state=tmp_path)
+
+
+K_1 = {"policy": "fedmed.privacy.Anonymity", "params": {"k": 1}}
+NOISE = {"policy": "fedmed.privacy.Noise", "params": {"value": 1}}
+
+
+def test_what_the_owner_must_know_is_said_at_the_start(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("FEDMED_TOKEN", raising=False)
+    exact = {"methods": {"max": {"map": "fedmed.ops.private.max", "exact": True}}}
+    cases: list[tuple[dict[str, Any], str, bool]] = [
+        ({}, "A restart forgets what was asked", True),
+        ({"state": tmp_path / "state"}, "A restart forgets", False),
+        ({"config": EXACT}, "A restart forgets", False),
+        ({"config": {"privacy": [K_1]}}, "A restart forgets", False),
+        ({"config": {"privacy": [K_1, NOISE]}}, "A restart forgets", True),
+        ({"config": EXACT}, "switched off", True),
+        ({"config": exact}, "The exact max of every column leaves", True),
+        ({}, "clients need the token", True),
+        ({"tokens": ["t"]}, "clients need the token", False),
+    ]
+    for named, said, is_said in cases:
+        fm.Server(**named)
+        out, errors = capsys.readouterr()
+        assert out == ""
+        assert (said in errors) == is_said, (named, errors)
+
+
+# Status pages
+
+
+def basic(password: str, user: str = "anybody") -> dict[str, str]:
+    given = base64.b64encode(f"{user}:{password}".encode()).decode()
+    return {"authorization": f"Basic {given}"}
+
+
+def test_a_browser_asks_for_the_token_and_shows_the_pages(server: tuple[fm.Server, str]) -> None:
+    asked_for = httpx.get(server[1]).headers["www-authenticate"]
+    assert asked_for == 'Basic realm="fedmed", Bearer'
+    for user in ("", "owner", "a user"):
+        assert httpx.get(server[1], headers=basic("second", user)).status_code == 200
+    for header in (basic("third"), basic(""), basic("first:"), {"authorization": "Basic !"}):
+        assert httpx.get(server[1], headers=header).status_code == 401
+    assert httpx.get(server[1], headers={"authorization": "first"}).status_code == 401
+    assert httpx.get(server[1], headers={"authorization": "bearer first"}).status_code == 200
+
+
+def test_a_page_elsewhere_cannot_ask_with_a_browsers_password(
+    server: tuple[fm.Server, str],
+) -> None:
+    """Browsers send a password to wherever a form leads; only a header of one's own may ask."""
+    answer = httpx.post(f"{server[1]}/answer", content=asked("{}"), headers=basic("first"))
+    assert answer.status_code == 401
+    assert answer.headers["www-authenticate"] == "Bearer"
+
+
+def test_pages_show_policies_methods_and_what_waits(tmp_path: Path) -> None:
+    config = {
+        "privacy": [
+            {"policy": "fedmed.privacy.Noise", "params": {"value": 4, "filter": ["*.<b>()"]}},
+            {"policy": "fedmed.privacy.NewSamples", "params": {"min": 3}},
+            {"policy": "fedmed.privacy.Noise", "params": {"value": 9}},
+        ],
+        "methods": {
+            "max": {"map": "fedmed.ops.private.max", "exact": True},
+            "adults": {"map": "tests.fedmed.own_functions.adults"},
+            "squared": "tests.fedmed.own_functions.squared",
+        },
+    }
+    owned = fm.Server(config, tokens=["t"], state=tmp_path)
+    owned["visits"] = {"bill": [1731.5] * 77}
+    client = owned.app.test_client()
+
+    def page(path: str) -> str:
+        return client.get(path, headers=basic("t")).text
+
+    first = page("/")
+    for path, name in (("/ops", "Operations"), ("/config", "Configuration"), ("/data", "Data")):
+        assert f'<a href="{path}">{name}</a>' in first
+    policies = page("/policies")
+    assert policies.index("value: 4.0") < policies.index("min: 3") < policies.index("value: 9.0")
+    assert "*.&lt;b&gt;()" in policies
+    assert "exact max of every column" in policies
+    whole = page("/config")
+    for text in ("value: 9.0", "releases Count", "a value for each row", "min_count"):
+        assert text in whole
+    assert "<td>visits</td><td>[&#x27;bill&#x27;]</td><td>number</td><td>1</td><td>no</td>" in page(
+        "/data"
+    )
+    owned["visits"].append({"bill": [1.0]})
+    data = page("/data")
+    assert "<td>1</td><td>yes</td>" in data
+    assert "77" not in data
+    assert "1731" not in data

@@ -298,7 +298,10 @@ def bad_tables(engine: sa.Engine) -> Iterator[tuple[Callable[[], Any], str]]:
     yield lambda: fm.SQLTable(url.replace(engine.url.database or "", "none"), "people"), "database"
 
 
-def test_what_is_no_table_is_said_at_once(engine: sa.Engine) -> None:
+NEW_SAMPLES = {"policy": "fedmed.privacy.NewSamples"}
+
+
+def test_what_is_no_table_is_said_at_once(engine: sa.Engine, tmp_path: Path) -> None:
     server = fm.Server(tokens=["t"])
     for table, said in bad_tables(engine):
         with pytest.raises(FederatedAnalyticsError) as caught:
@@ -307,14 +310,14 @@ def test_what_is_no_table_is_said_at_once(engine: sa.Engine) -> None:
     assert server.fragments == []
     server["people"] = fm.SQLTable(engine, "people")
     with pytest.raises(ConfigError, match="in the database"):
-        server.append("people", people())
-    held = fm.Server(config={"privacy": [{"policy": "fedmed.privacy.NewSamples"}]}, tokens=["t"])
+        server["people"].append(people())
+    held = fm.Server({"privacy": [NEW_SAMPLES]}, tokens=["t"], state=tmp_path)
     with pytest.raises(ConfigError, match="held back"):
         held["people"] = fm.SQLTable(engine, "people")
 
 
 def test_the_servers_own_operation_is_not_for_a_table(engine: sa.Engine) -> None:
-    config = {"privacy": [], "methods": {"mine": "tests.fedmed.test_sql_tables.mine"}}
+    config = {"privacy": [], "methods": {"mine": {"map": "tests.fedmed.test_sql_tables.mine"}}}
     data = []
     for rows in (fm.SQLTable(engine, "people"), people()):
         server = fm.Server(config=config, tokens=["t"])

@@ -156,6 +156,11 @@ class Snapshot:
     def relation(self) -> Relation:
         return Relation(self.table.source, self.table.columns, self.table.person)
 
+    def rows(self) -> int:
+        counted: Sql = sa.func.count()
+        query = sa.select(counted).select_from(self.table.source)
+        return int(self.connection.execute(query).scalar_one())
+
     def fetched(self, query: sa.Select[Any]) -> Sequence[sa.Row[Any]]:
         """The rows of a query of aggregates."""
         return self.connection.execute(query).all()
