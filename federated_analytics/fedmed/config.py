@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from federated_analytics.errors import ConfigError, RequestRefused, did_you_mean
 from federated_analytics.fedmed import changes, config_lines, methods
 from federated_analytics.fedmed.config_lines import Lines
-from federated_analytics.fedmed.expression import ARITY
+from federated_analytics.fedmed.expression import ARITY, ROUND
 from federated_analytics.fedmed.methods import Method
 from federated_analytics.fedmed.privacy import (
     CHANGES,
@@ -177,7 +177,7 @@ class Config:
         """NotOffered where the owner does not list an operation on rows."""
         offered = {method.operation for method in self.methods.values()}
         listed = offered & set(ARITY)
-        if self.methods and listed and name in ARITY and name not in listed | _ALWAYS:
+        if listed - {ROUND} and name in ARITY and name not in listed | _ALWAYS:
             raise NotOffered(
                 f"The server does not offer the operation {name} on rows.",
                 where=name,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
 from federated_analytics import fedmed as fm
@@ -28,8 +28,9 @@ def served(server: fm.Server) -> Iterator[str]:
         yield f"http://127.0.0.1:{wsgi.effective_port}"
     finally:
         # Its own thread closes what it selects from; nothing is then left to wait for.
-        wsgi.trigger.pull_trigger(lambda: wasyncore.close_all(wsgi._map))
-        thread.join()
+        with suppress(OSError):  # closed already
+            wsgi.trigger.pull_trigger(lambda: wasyncore.close_all(wsgi._map))
+        thread.join(10)
         wsgi.task_dispatcher.shutdown()
 
 

@@ -13,6 +13,8 @@ from __future__ import annotations
 import builtins
 from typing import Any
 
+import numpy as np
+
 from federated_analytics.fedmed.ops import element_wise
 
 NAMES = {
@@ -226,14 +228,14 @@ def not_(rows: Any) -> Any:
 
 
 @element_wise
-def round(rows: Any, digits: int = 0) -> Any:
-    """Values with so many digits behind the point, halves to even as pandas has it.
+def round(rows: Any, step: float = 1.0) -> Any:
+    """The nearest multiples of a step, halves up.
 
     >>> import pandas as pd
-    >>> round(pd.Series([1.25, 2.16]), 1).tolist()
-    [1.2, 2.2]
+    >>> round(pd.Series([1.25, 2.16, -0.3]), 0.5).tolist()
+    [1.5, 2.0, -0.5]
     """
-    return rows.round(int(digits))
+    return np.floor(rows / step + 0.5) * step
 
 
 truediv = div

@@ -100,7 +100,7 @@ def min(rows: Any) -> IntervalCounts:
 
     >>> from federated_analytics.fedmed import grid
     >>> low, high, rows = min([1.5, 2.5]).intervals[0]
-    >>> grid.edge(low), grid.edge(high), rows
+    >>> grid.NUMBERS.edge(low), grid.NUMBERS.edge(high), rows
     (1.5, 1.51, 1)
     """
     return _one("min", IntervalCounts, rows)
