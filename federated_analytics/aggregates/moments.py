@@ -62,7 +62,9 @@ class Moments(Aggregate):
         m2 = self.m2 + other.m2 + delta * delta * (self.n * (other.n / n))
         fewest = min((f for f in (self.fewest, other.fewest) if f), default=0)
         extreme = max(self.extreme, other.extreme)
-        one_sign = self.one_sign and other.one_sign and self.mean * other.mean >= 0
+        # Not by the sign of a product, which may underflow to 0.
+        apart = self.mean < 0 < other.mean or other.mean < 0 < self.mean
+        one_sign = self.one_sign and other.one_sign and not apart
         ends = min(self.least, other.least), max(self.greatest, other.greatest)
         return type(self)(n, mean, m2, fewest, residual, extreme, one_sign, *ends)
 

@@ -164,6 +164,7 @@ class Answering:
         if ask.op == "describe":
             told = described_in_table if isinstance(fragment, Snapshot) else described
             return told(fragment), frozenset()  # type: ignore[arg-type]
+        ask = _countable(ask, fragment)
         owner = config.owner_operation(ask.op)
         if owner is None:
             config.check(ask.op)
@@ -410,6 +411,17 @@ def _needed(expression: Expression) -> frozenset[str]:
     if isinstance(expression, Apply) and expression.name in _KEEPING:
         return frozenset[str]().union(*map(_needed, expression.arguments))
     return frozenset() if isinstance(expression, Constant) else frozenset({str(expression)})
+
+
+def _countable(ask: Ask, fragment: Fragment | Snapshot) -> Ask:
+    """A whole table is counted by its first column, where all are of one length."""
+    if ask.op != "len" or ask.rows != (Column(),) or () in fragment.kinds or not fragment.kinds:
+        return ask
+    if isinstance(fragment, Fragment) and len({*map(len, fragment.columns.values())}) > 1:
+        raise OtherRows(
+            "The columns are of different lengths.", remedy="Count one: data['x'].len()."
+        )
+    return replace(ask, rows=(Column(next(iter(fragment.kinds))),))
 
 
 def _masks(expression: Expression) -> list[str]:

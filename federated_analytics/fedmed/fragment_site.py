@@ -153,8 +153,7 @@ class FragmentSite:
 
     def answer(self, body: bytes) -> bytes:
         """A release, as bytes. Never raises; never says more."""
-        release = self.release(body)
-        encoded = wire.encode_release(release)
+        encoded = self._encoded(self.release(body))
         if self._audit is None:
             return encoded
         refusal = wire.decode_release(encoded).refusal
@@ -172,6 +171,13 @@ class FragmentSite:
             log.error("the audit cannot be written: %s", error.code)
             return wire.encode_release(self._refused(error))
         return encoded
+
+    def _encoded(self, release: Release) -> bytes:
+        try:
+            return wire.encode_release(release)
+        except Exception:
+            log.exception("the release cannot be written for the wire")
+            return wire.encode_release(self._refused(SiteFailed()))
 
     def release(self, body: bytes) -> Release:
         """The release that answers a request of the kind `fedmed`."""

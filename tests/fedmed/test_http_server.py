@@ -181,6 +181,15 @@ def test_a_mask_of_another_length_is_refused(server: tuple[fm.Server, str]) -> N
         float(remote(server[1])["a"][other["b"] > 4].sum())
 
 
+def test_a_table_is_counted(server: tuple[fm.Server, str]) -> None:
+    """Columns of one length have one; of others it is not one number."""
+    data = remote(server[1])
+    assert data.len() == len(data) == 4
+    assert data[data["a"] > 1].len() == 3
+    with pytest.raises(Exception, match=r"(?s)other_rows.*different lengths"):
+        float(remote(server[1], HOSTILE).len())
+
+
 def test_a_division_by_zero_is_missing(server: tuple[fm.Server, str]) -> None:
     a = remote(server[1])["a"]
     ratio = a / (a - 2)
