@@ -186,7 +186,7 @@ def test_a_table_is_counted(server: tuple[fm.Server, str]) -> None:
     data = remote(server[1])
     assert data.len() == len(data) == 4
     assert data[data["a"] > 1].len() == 3
-    with pytest.raises(Exception, match=r"(?s)other_rows.*different lengths"):
+    with pytest.raises(Exception, match=r"different lengths.*other_rows"):
         float(remote(server[1], HOSTILE).len())
 
 
