@@ -193,7 +193,18 @@ class Evaluation:
             raise UnknownRowOperation(f"The server has no operation {apply.name[:60]!r} on rows.")
         values = by_row(own, arguments, apply.name)
         kind = TRUTH if values.dtype.kind == "b" else NUMBER
-        return Rows(values, _all_present(arguments) & np.isfinite(values), kind)
+        return Rows(values, _all_present(arguments) & is_held(values), kind)
+
+
+LARGEST = 1e140
+"""Numbers beyond count as missing, so that no row makes a sum of squares overflow."""
+
+
+def is_held(values: Array) -> Array:
+    """Which numbers are within what is computed with; NaN is not."""
+    import numpy as np
+
+    return np.abs(values) <= LARGEST
 
 
 def _stored(series: pd.Series, kind: str) -> Rows:
@@ -205,7 +216,7 @@ def _stored(series: pd.Series, kind: str) -> Rows:
         return Rows(series.fillna(False).to_numpy(dtype=bool), present, kind)
     values = series.to_numpy()
     if kind == NUMBER and values.dtype == np.float64:
-        present = np.isfinite(values)
+        present = is_held(values)
     if kind == DATE:
         present = dates.is_in_range(values)
     return Rows(values, present, kind)
@@ -377,7 +388,7 @@ def _computed(apply: Apply, arguments: list[Rows]) -> Rows:
         result = operation[apply.name](*numbers)
     present = _all_present(arguments)
     if result.dtype == np.float64:
-        present = present & np.isfinite(result)
+        present = present & is_held(result)
     return Rows(result, present, NUMBER)
 
 
@@ -450,7 +461,7 @@ def _rounded(apply: Apply, rows: Rows, step: Rows) -> Rows:
     size = float(step.values[0])
     with np.errstate(all="ignore"):
         result = np.floor(rows.values.astype(np.float64) / size + 0.5) * size
-    return Rows(result, rows.present & np.isfinite(result), NUMBER)
+    return Rows(result, rows.present & is_held(result), NUMBER)
 
 
 _SAFE = 2**53

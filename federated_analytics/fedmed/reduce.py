@@ -19,7 +19,7 @@ from federated_analytics.aggregates.records import Records
 from federated_analytics.aggregates.table import Key
 from federated_analytics.errors import RequestRefused
 from federated_analytics.fedmed import dates, grid
-from federated_analytics.fedmed.evaluate import Evaluation, OtherRows, Rows, WrongKind
+from federated_analytics.fedmed.evaluate import Evaluation, OtherRows, Rows, WrongKind, is_held
 from federated_analytics.fedmed.expression import Column
 from federated_analytics.fedmed.fragments import DATE, NUMBER, TEXT, TRUTH, Fragment
 from federated_analytics.fedmed.protocol import Ask
@@ -308,7 +308,8 @@ def _sum(ask: Ask, part: Part, exact: bool) -> Iterator[tuple[str, Aggregate]]:
 
 
 def _squares(ask: Ask, part: Part, exact: bool) -> Iterator[tuple[str, Aggregate]]:
-    yield "", moments_of(part.numbers() ** 2)
+    squares = part.numbers() ** 2
+    yield "", moments_of(squares[is_held(squares)])
 
 
 def _len(ask: Ask, part: Part, exact: bool) -> Iterator[tuple[str, Aggregate]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import math
 import os
 import re
 import subprocess
@@ -195,6 +196,23 @@ def test_a_division_by_zero_is_missing(server: tuple[fm.Server, str]) -> None:
     ratio = a / (a - 2)
     assert float(ratio.sum()) == 1 / -1 + 3 / 1 + 4 / 2
     assert "1 missing" in repr(ratio.sum())
+
+
+def test_no_number_makes_an_answer_fail(server: tuple[fm.Server, str]) -> None:
+    """Beyond 1e140, a square's square is no double: such numbers count as missing, as in SQL."""
+    server[0]["large"] = {
+        "x": [1e300, -1e300, 1e141, 2.0, 3.0, 1e140, float("inf")],
+        "y": [2.0] * 7,
+    }
+    data = remote(server[1], "large")
+    x, y = data["x"], data["y"]
+    assert (x.count_missing(), x.max()) == (4, 1e140)
+    assert float(x[x < 10].std()) == pytest.approx(0.5**0.5)
+    for rows in (x, x * 1e200, x**100, x / 1e-200, y**x, (x * x) * (x * x), x - 1e139):
+        for value in (rows.sum(), rows.mean(), rows.std(), rows.sqsum(), rows.max(), rows.median()):
+            assert float(value) < float("inf") or math.isnan(value)
+        assert abs(float(fm.stats.corr(rows, y + x))) <= 1 or math.isnan(fm.stats.corr(rows, y + x))
+    assert x.sqsum() == 13  # the square of 1e140 is beyond
 
 
 def test_an_answer_is_of_one_version() -> None:

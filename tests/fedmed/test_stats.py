@@ -10,9 +10,10 @@ import pandas as pd
 import pytest
 import scipy.stats
 
+from federated_analytics import fedmed as fm
 from federated_analytics.fedmed import stats
 from federated_analytics.fedmed.data import FedData
-from federated_analytics.fedmed.errors import NotAnswered
+from federated_analytics.fedmed.errors import NotAnswered, WrongKind
 from tests.fedmed.fake_site import FakeSite, FakeSource
 
 # Student (1908): hours of sleep gained by ten patients under two drugs.
@@ -135,3 +136,89 @@ def test_variance_keeps_its_digits() -> None:
     data = over_fake_sites(pd.DataFrame({"x": values}))
     assert float(data["x"].std()) == pytest.approx(0.1, rel=1e-7)
     assert float(data["x"].mean()) == pytest.approx(10000000.2, rel=1e-15)
+
+
+FEW: list[list[float]] = [
+    [],
+    [1.0],
+    [1.0, 1.0],
+    [2.0, 2.0, 2.0],
+    [1.0, 4.0],
+    [0.0, 0.0],
+    [3.0, 1.0, 2.0],
+    [-1.0, 1.0],
+]
+
+
+def same(found: float, expected: float) -> bool:
+    return found == pytest.approx(float(expected), rel=1e-9, nan_ok=True)
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.parametrize("mode", ["two-tailed", "less", "greater"])
+@pytest.mark.parametrize("x", FEW, ids=str)
+@pytest.mark.parametrize("y", FEW, ids=str)
+def test_tests_of_little_equal_scipy(x: list[float], y: list[float], mode: str) -> None:
+    """None, one, or all values equal: SciPy's numbers, its infinities and its NaN."""
+    alternative = "two-sided" if mode == "two-tailed" else mode
+    a, b = (FedData([fm.Local(values)]) for values in (x, y))
+    for test, equal in ((stats.test.Student, True), (stats.test.Welch, False)):
+        expected = scipy.stats.ttest_ind(x, y, equal_var=equal, alternative=alternative)
+        found = test(mode=mode).result(a, b)
+        assert same(found.statistic, expected.statistic), (test, found, expected)
+        assert same(found.pvalue, expected.pvalue), (test, found, expected)
+        assert test(mode=mode).reject(a, b) is bool(expected.pvalue < 0.05)
+    if len(x) == len(y):
+        data = FedData([fm.Local({"x": x, "y": y})])
+        expected = scipy.stats.ttest_rel(x, y, alternative=alternative)
+        found = stats.test.Paired(mode=mode).result(data["x"], data["y"])
+        assert same(found.statistic, expected.statistic)
+        assert same(found.pvalue, expected.pvalue)
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.parametrize("mode", ["two-tailed", "less", "greater"])
+@pytest.mark.parametrize("differences", [[], [0.0], [0.0, 0.0], [2.0], [-1.0, 0.0], [1.0, -1.0]])
+def test_signed_ranks_of_little_equal_scipy(differences: list[float], mode: str) -> None:
+    alternative = "two-sided" if mode == "two-tailed" else mode
+    data = FedData([fm.Local({"x": differences, "y": [0.0] * len(differences)})])
+    found = stats.test.Wilcoxon(mode=mode).result(data["x"], data["y"])
+    expected = scipy.stats.wilcoxon(differences, method="asymptotic", alternative=alternative)
+    assert same(found.statistic, expected.statistic), (found, expected)
+    assert same(found.pvalue, expected.pvalue), (found, expected)
+
+
+def test_chi_square_of_little() -> None:
+    one = FedData([fm.Local({"x": ["a", "a", "a"], "y": ["c", "d", "d"]})])
+    expected = scipy.stats.chi2_contingency([[1, 2]], correction=False)
+    found = stats.test.ChiSquare().result(one["x"], one["y"])
+    assert (found.statistic, found.pvalue, found.df) == expected[:3]
+    nobody = one[one["x"] == "b"]
+    none = stats.test.ChiSquare().result(nobody["x"], nobody["y"])
+    assert math.isnan(none.statistic)
+    assert math.isnan(none.pvalue)
+    assert stats.test.ChiSquare().reject(nobody["x"], nobody["y"]) is False
+
+
+def test_functions_are_the_methods() -> None:
+    frame = pd.DataFrame({"x": [1.0, 2.0, 2.0, 7.0], "y": [2.0, 2.0, 5.0, 9.0]})
+    data = FedData([fm.Local(frame[:2]), fm.Local(frame[2:])])
+    counts, edges = np.histogram(frame["x"], [0, 2, 5, 8])
+    assert stats.hist(data["x"], [0, 2, 5, 8]).counts == tuple(counts)
+    assert stats.hist(data["x"], 4).counts == tuple(np.histogram(frame["x"], 4)[0])
+    assert stats.counts(data["x"]) == frame["x"].value_counts().to_dict()
+    assert stats.round(data["x"], 2).sum() == (np.floor(frame["x"] / 2 + 0.5) * 2).sum()
+    assert stats.pearson(data["x"], data["y"]) == pytest.approx(frame["x"].corr(frame["y"]))
+    assert stats.cov(data["x"], data["y"]) == pytest.approx(frame["x"].cov(frame["y"]))
+    expected = scipy.stats.wilcoxon(frame["x"], frame["y"], method="asymptotic")
+    found = stats.wilcoxon(data["x"], data["y"])
+    assert (found.statistic, found.pvalue) == pytest.approx((expected.statistic, expected.pvalue))
+    assert len(edges) == 4
+
+
+@pytest.mark.parametrize("test", ["Student", "Welch", "Paired", "Wilcoxon"])
+def test_tests_of_dates_and_numbers_are_wrong(test: str) -> None:
+    dates = pd.Series(pd.to_datetime(["2020-01-01", "2021-01-01"]))
+    data = FedData([fm.Local({"x": dates, "y": [1.0, 2.0]})])
+    with pytest.raises(WrongKind):
+        getattr(stats.test, test)().pvalue(data["x"], data["y"])

@@ -18,6 +18,7 @@ import sqlalchemy as sa
 from federated_analytics.errors import did_you_mean
 from federated_analytics.fedmed import dates
 from federated_analytics.fedmed.evaluate import (
+    LARGEST,
     Observe,
     OtherRows,
     UnknownColumn,
@@ -44,8 +45,8 @@ from federated_analytics.fedmed.fragments import DATE, NUMBER, TEXT, TRUTH, Keys
 if TYPE_CHECKING:
     from federated_analytics.fedmed.privacy import Saturation
 
-SMALLEST, LARGEST = 1e-140, 1e140
-"""Numbers of a table nearer to 0 count as 0, and those beyond as missing."""
+SMALLEST = 1e-140
+"""Numbers of a table nearer to 0 count as 0, and those beyond `LARGEST` as missing."""
 
 _EDGE = 1e300
 _LOG = 140 * math.log(10)

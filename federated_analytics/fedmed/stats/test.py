@@ -19,6 +19,9 @@ from federated_analytics.aggregates.moments import Moments
 from federated_analytics.fedmed import finalize
 from federated_analytics.fedmed.batch import Query, resolve
 from federated_analytics.fedmed.errors import NotAnswered
+from federated_analytics.fedmed.gathered import gather
+from federated_analytics.fedmed.reductions import NUMERIC
+from federated_analytics.fedmed.schema import check_kind
 
 if TYPE_CHECKING:
     from federated_analytics.fedmed.data import FedData
@@ -165,11 +168,13 @@ class Wilcoxon(HypothesisTest):
     def result(self, x1: FedData, x2: FedData) -> TestResult:
         from scipy.stats import norm
 
-        query = (x1 - x2)._query("counts", "counts")
+        differences = x1 - x2
+        query = differences._query("counts", "counts", wants=NUMERIC)
+        check_kind("The test", NUMERIC, gather(query).kind, str(differences._rows[0]))
         counts = _complete(finalize.levels(query, float))
         positive, negative, variance = _signed_ranks({k[0]: n for k, n in counts.items()})
-        if not variance:
-            return TestResult(math.nan, math.nan)
+        if not variance:  # there is no difference, or nobody
+            return TestResult(0.0 if counts else math.nan, math.nan)
         z = (positive - (positive + negative) / 2) / math.sqrt(variance)
         tails = {"less": norm.cdf(z), "greater": norm.sf(z), "two-tailed": 2 * norm.sf(abs(z))}
         is_two = self.mode == "two-tailed"
@@ -197,11 +202,12 @@ def _signed_ranks(counts: Mapping[float, int]) -> tuple[float, float, float]:
 
 def _moments(*columns: FedData) -> list[Moments]:
     """Moments of each column, asked together."""
-    queries = [column._query("mean", "moments") for column in columns]
+    queries = [column._query("mean", "moments", wants=NUMERIC) for column in columns]
     resolve(queries)
     found = []
-    for query in queries:
-        state, _ = finalize.state(query)
+    for column, query in zip(columns, queries, strict=True):
+        state, gathered = finalize.state(query)
+        check_kind("The test", NUMERIC, gathered.kind, str(column._rows[0]))
         found.append(finalize.as_moments(state))
     return found
 
