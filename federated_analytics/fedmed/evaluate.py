@@ -184,7 +184,6 @@ class Evaluation:
         return replace(found, positions=positions)
 
     def _owners(self, apply: Apply, arguments: list[Rows]) -> Rows:
-        import numpy as np
 
         from federated_analytics.fedmed.own_operations import by_row
 
