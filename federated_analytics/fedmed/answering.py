@@ -101,14 +101,10 @@ class Answering:
         return replace(answer, labels={**answer.labels, "kind": kind or "", "columns": columns})
 
     def _kind(self, column: Column, ask: Ask) -> str | None:
-        """A column's kind; None of one in memory without any value, which fits every kind.
-
-        That a few rows all have no value would tell of them, and is not told.
-        """
+        """A column's kind; None of one in memory without any value, which fits every kind."""
         fragment = self.snapshot[column.fragment or ask.fragment][0]
         rows = fragment.kept.get(column.path) if isinstance(fragment, Fragment) else None
-        is_told = rows is not None and not 0 < len(rows) < self.policy.min_count
-        if rows is not None and is_told and not rows.present.any():
+        if rows is not None and not rows.present.any():
             return None
         return fragment.kinds.get(column.path)
 
