@@ -328,3 +328,17 @@ def test_noise_is_drawn_once_for_a_question() -> None:
 
 def total_of_frame() -> float:
     return float(frame()["salary"].sum())
+
+
+def test_the_kind_of_a_column_tells_no_more_than_its_answer() -> None:
+    """Nobody's values fit every kind; where that is of a few, there is no answer and no kind."""
+    answers = []
+    for rows in (3, 40):
+        site = FragmentSite(Config())
+        site["people"] = pd.DataFrame({"x": pd.Series([None] * rows, dtype="float64")})
+        answers.append(ask(site, "moments", Column(("x",))))
+    few, many = answers
+    assert few.refusal is not None
+    assert set(few.labels) == {"version"}
+    assert many.labels["missing"] == "40"
+    assert (many.labels["kind"], many.labels["columns"]) == ("", "")
