@@ -13,9 +13,10 @@ import fcntl
 import json
 import os
 import secrets
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -73,6 +74,9 @@ class Ledger:
     """A site's ledger. Safe among threads and processes."""
 
     file: StateFile
+    _alone: threading.Lock = field(
+        default_factory=threading.Lock, init=False, repr=False, compare=False
+    )
 
     @classmethod
     def open(cls, folder: Path, *, durable: bool = True) -> Self:
@@ -98,8 +102,13 @@ class Ledger:
         """One holder at a time, among threads and processes: to compare with the past and keep.
 
         What is read of populations and counts inside holds until the end. Not to be nested. The
-        operating system takes it from a process that is killed.
+        operating system takes it from a process that is killed. A folder that is this process's
+        alone needs no file for it.
         """
+        if not self.file.durable:
+            with self._alone:
+                yield
+            return
         try:
             file = os.open(self.file.path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT, 0o600)
         except OSError as error:

@@ -68,19 +68,18 @@ class PersonBitmap:
             hashed: of every id from 0 on, as of `hashes`.
         """
         import struct
-        from array import array
 
         import numpy as np
-        from pyroaring import BitMap
+        from pyroaring import BitMap64
 
         if not len(ids):
             return cls.from_ids(ids)
         fingerprint = int(hashed[ids].sum(dtype=np.uint64))
-        bitmap = BitMap(array("I", ids.astype(np.uint32).tobytes()))
-        bitmap.run_optimize()
         # All of them have the high half 2^31: one bucket of the 64-bit format.
-        head = struct.pack("<QI", 1, _SIGN >> 32)
-        return cls(head + bitmap.serialize(), len(ids), fingerprint)
+        data = struct.pack("<QI", 1, _SIGN >> 32) + _containers(ids)
+        bitmap = BitMap64.deserialize(data)
+        bitmap.run_optimize()
+        return cls(bitmap.serialize(), len(ids), fingerprint)
 
     @classmethod
     def from_bytes(cls, stored: bytes) -> Self:
@@ -132,6 +131,34 @@ class PersonBitmap:
         united.run_optimize()
         members = np.asarray(united.to_array(), dtype=np.uint64)
         return PersonBitmap(united.serialize(), len(members), _hashed(members))
+
+
+def _containers(ids: NDArray[np.int64]) -> bytes:
+    """A 32-bit Roaring bitmap of ids that rise: arrays of up to 4,096, bits of more, per 2^16.
+
+    References: Roaring bitmap format specification, without run containers
+    """
+    import numpy as np
+
+    keys = np.arange(ids[0] >> 16, (ids[-1] >> 16) + 1)
+    starts = np.searchsorted(ids, keys << 16)
+    sizes = np.diff(starts, append=len(ids))
+    keys, starts, sizes = keys[sizes > 0], starts[sizes > 0], sizes[sizes > 0]
+    low = ids.astype(np.uint16)
+    parts = []
+    for start, size in zip(starts.tolist(), sizes.tolist(), strict=True):
+        here = low[start : start + size]
+        if size <= 4_096:
+            parts.append(here.astype("<u2").tobytes())
+            continue
+        flags = np.zeros(2**16, dtype=np.bool_)
+        flags[here] = True
+        parts.append(np.packbits(flags, bitorder="little").tobytes())
+    heads = np.stack([keys, sizes - 1], axis=1).astype("<u2").tobytes()
+    first = 8 + len(heads) + 4 * len(parts)
+    offsets = np.cumsum([first, *map(len, parts[:-1])]).astype("<u4").tobytes()
+    count = np.array([12_346, len(parts)], dtype="<u4").tobytes()
+    return b"".join([count, heads, offsets, *parts])
 
 
 def hashes(ids: NDArray[np.int64]) -> NDArray[np.uint64]:

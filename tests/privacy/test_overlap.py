@@ -18,7 +18,7 @@ from federated_analytics.privacy.overlap import (
     sizes_near,
     too_similar,
 )
-from federated_analytics.privacy.person_bitmap import PersonBitmap
+from federated_analytics.privacy.person_bitmap import PersonBitmap, hashes
 
 K = 5
 BMI = frozenset({"bmi"})
@@ -230,3 +230,18 @@ def test_strata_are_compared_one_by_one_and_by_size(sets: list[set[int]], k: int
     sizes = sizes_near(map(persons, asked), k)
     near = [p for p in past if len(p) in sizes]
     assert similar_strata(map(persons, asked), BMI, answered(*near), k) == expected
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 200_000), st.integers(1, 9_000), st.sampled_from([1, 2, 7, 300])),
+        max_size=5,
+    )
+)
+def test_rows_make_the_set_that_their_ids_make(runs: list[tuple[int, int, int]]) -> None:
+    """Runs and combs of ids, dense and sparse, over several blocks of 2^16."""
+    ids = np.unique(np.concatenate([np.arange(0), *(np.arange(a, a + n, by) for a, n, by in runs)]))
+    found = PersonBitmap.from_rows(ids, hashes(np.arange(210_000)))
+    assert found == PersonBitmap.from_ids(ids)
+    assert list(found.bitmap()) == [int(i) + 2**63 for i in ids]
