@@ -4,41 +4,35 @@ from __future__ import annotations
 
 import contextlib
 import hmac
-import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from federated_analytics.aggregates.base import Aggregate
 from federated_analytics.aggregates.count import Count
 from federated_analytics.aggregates.extremes import Extremes
-from federated_analytics.aggregates.interval_counts import IntervalCounts
-from federated_analytics.aggregates.person_set import ANY_VALUE, PersonSet
-from federated_analytics.aggregates.person_set import MISSING as NO_VALUE
 from federated_analytics.aggregates.table import Key, Strata
 from federated_analytics.errors import (
     FederatedAnalyticsError,
     RequestRefused,
-    TooSimilar,
     did_you_mean,
 )
 from federated_analytics.fedmed import own_operations
 from federated_analytics.fedmed.changes import Asked
+from federated_analytics.fedmed.compared import Compared
+from federated_analytics.fedmed.counted import Counts
 from federated_analytics.fedmed.evaluate import Evaluation, OtherRows
 from federated_analytics.fedmed.expression import (
     Apply,
     Column,
-    Constant,
-    Expression,
     Filter,
     walk,
 )
 from federated_analytics.fedmed.fragments import Fragment
 from federated_analytics.fedmed.guards import Guard, Parts
-from federated_analytics.fedmed.protocol import RELEASES, Ask, Asks
+from federated_analytics.fedmed.protocol import Ask, Asks
 from federated_analytics.fedmed.reduce import (
     MISSING,
-    REDUCTIONS,
     Table,
     UnknownOperation,
     described,
@@ -52,19 +46,12 @@ from federated_analytics.fedmed.sql.rows import SqlEvaluation, saturated
 from federated_analytics.fedmed.sql.table import Snapshot
 from federated_analytics.messages import Answer, Refusal
 from federated_analytics.privacy.draft import Draft, Evidence
-from federated_analytics.privacy.overlap import (
-    Answered,
-    similar_strata,
-    sizes_near,
-    too_similar,
-)
-from federated_analytics.privacy.person_bitmap import PersonBitmap
 from federated_analytics.privacy.policy import Policy
 
 if TYPE_CHECKING:
     from federated_analytics.fedmed.fragment_site import FragmentSite
     from federated_analytics.privacy.count_relations import CountedSet
-    from federated_analytics.privacy.ledger import Ledger
+
 
 class UnknownFragment(RequestRefused):
     """A fragment that the server does not have."""
@@ -146,7 +133,7 @@ class Answering:
             {},
             frozenset(texts),
             refusal,
-            counted=_Counts(ask, found),
+            counted=Counts(ask, found),
             partial=frozenset(),
             similar=similar,
         )
@@ -266,7 +253,7 @@ class Answering:
         return self.site.guard(name, versions, lambda: self._new_guard(name, persons))
 
     def _new_guard(self, name: str, parts: Parts) -> Guard:
-        compared = _Compared(self.site.ledger, self.policy, name)
+        compared = Compared(self.site.ledger, self.policy, name)
         if self.policy.min_count > 1:
             compared.persons(parts.everybody, name)
         k, share = self.policy.min_count, self.policy.dominance
@@ -303,116 +290,6 @@ class Answering:
         return Draft(draft.evidence, cells, draft.withheld)
 
 
-@dataclass(frozen=True)
-class _Compared:
-    """R5: sets of persons against those that were asked for before, which they then join.
-
-    Which columns were asked for makes no difference.
-    """
-
-    ledger: Ledger | None
-    policy: Policy
-    fragment: str
-
-    def persons(self, persons: PersonBitmap, place: str) -> None:
-        """TooSimilar where they differ by too few from earlier ones, or from a group's."""
-        ledger, k = self.ledger, self.policy.min_count
-        if ledger is None or not self.policy.overlap:
-            return
-        strata = ledger.strata(sizes_near([persons], k), besides="")
-        if too_similar(persons, self._about, ledger.populations(), k) or similar_strata(
-            [persons], self._about, strata, k
-        ):
-            raise TooSimilar(
-                "These rows differ from rows that were asked for before by too few persons.",
-                where=place,
-                remedy=f"Ask for rows that differ by none or by at least {k} persons.",
-            )
-        # One set under one name: a second under the name of the first would not be kept.
-        key = f"{self.fragment}/{persons.persons}/{persons.fingerprint}"
-        ledger.keep_population(Answered(persons, self._about, "", key))
-
-    def groups(self, groups: Mapping[Strata, PersonBitmap]) -> frozenset[Strata]:
-        """The groups that are too similar; the others are kept."""
-        ledger, k = self.ledger, self.policy.min_count
-        if ledger is None or not self.policy.overlap or not groups:
-            return frozenset()
-        sizes = sizes_near(groups.values(), k)
-        past = itertools.chain(ledger.populations(sizes), ledger.strata(sizes, besides=""))
-        found = similar_strata(groups.values(), self._about, past, k)
-        ledger.keep_strata(
-            Answered(persons, self._about, "", self.fragment)
-            for persons in groups.values()
-            if persons not in found
-        )
-        return frozenset(strata for strata, persons in groups.items() if persons in found)
-
-    @property
-    def _about(self) -> frozenset[str]:
-        return frozenset({f"{self.fragment}/rows"})
-
-
-@dataclass(frozen=True)
-class _Counts:
-    """The persons of each count of an ask, so that R2 sees which follow from others.
-
-    Where no row of a group lacks a value, all of it has one: its count is that of the group, and
-    nothing more is to be remembered of the expression.
-    """
-
-    ask: Ask
-    found: Table
-
-    def __call__(self, key: Key, value: Aggregate) -> Iterator[tuple[int, PersonSet]]:
-        is_own = self.ask.op not in REDUCTIONS
-        if self.ask.op == "describe" or (is_own and not key.level):
-            return
-        rows = self.ask.rows[0]
-        of = {(f"mask {mask}", "true") for mask in _masks(rows)} | {
-            (str(e), level) for e, (_, level) in zip(self.ask.by, key.strata, strict=True)
-        }
-        if is_own:  # the levels of an owner's table may add up to what else is told
-            persons = int(getattr(value, "persons", getattr(value, "n", 0)))
-            of_all = ", ".join(str(_below(e)) for e in self.ask.rows)
-            yield persons, frozenset({*of, (f"own {key.name} {of_all}", key.level)})
-        elif key.name == "len":
-            assert isinstance(value, Count)
-            yield value.persons, frozenset(of)
-        elif key.name in ("set", "counts"):
-            assert isinstance(value, Count)
-            yield value.persons, frozenset({*of, (f"level {_below(rows)}", key.level)})
-        elif key.name == MISSING:
-            assert isinstance(value, Count)
-            if value.persons or self.ask.op in _OF_INTERVALS:
-                yield value.persons, frozenset({*of, (self._value, NO_VALUE)})
-        elif self._lacks_none(key) and not isinstance(value, IntervalCounts):
-            yield int(getattr(value, "n", 0)), frozenset(of)
-        else:
-            yield int(getattr(value, "n", 0)), frozenset({*of, (self._value, ANY_VALUE)})
-
-    @property
-    def _value(self) -> str:
-        needed = frozenset[str]().union(*(_needed(_below(rows)) for rows in self.ask.rows))
-        return "value " + " and ".join(sorted(needed))
-
-    def _lacks_none(self, key: Key) -> bool:
-        missing = self.found.get(replace(key, level="", name=MISSING))
-        return isinstance(missing, Count) and not missing.persons
-
-
-_OF_INTERVALS = frozenset(op for op, kind in RELEASES.items() if kind == "IntervalCounts")
-"""Their intervals are parts of the dimension of the values, which they name in any case."""
-_KEEPING = frozenset({"add", "sub", "mul", "neg", "abs", "round"})
-"""Operations whose result is there where all operands are."""
-
-
-def _needed(expression: Expression) -> frozenset[str]:
-    """Whose values must be there for the expression to have one, as texts."""
-    if isinstance(expression, Apply) and expression.name in _KEEPING:
-        return frozenset[str]().union(*map(_needed, expression.arguments))
-    return frozenset() if isinstance(expression, Constant) else frozenset({str(expression)})
-
-
 def _countable(ask: Ask, fragment: Fragment | Snapshot) -> Ask:
     """A whole table is counted by its first column, where all are of one length."""
     if ask.op != "len" or ask.rows != (Column(),) or () in fragment.kinds or not fragment.kinds:
@@ -422,20 +299,6 @@ def _countable(ask: Ask, fragment: Fragment | Snapshot) -> Ask:
             "The columns are of different lengths.", remedy="Count one: data['x'].len()."
         )
     return replace(ask, rows=(Column(next(iter(fragment.kinds))),))
-
-
-def _masks(expression: Expression) -> list[str]:
-    found = []
-    while isinstance(expression, Filter):
-        found.append(str(expression.mask))
-        expression = expression.rows
-    return found
-
-
-def _below(expression: Expression) -> Expression:
-    while isinstance(expression, Filter):
-        expression = expression.rows
-    return expression
 
 
 def _labelled(answer: Answer, draft: Draft, version: str, policy: Policy) -> Answer:

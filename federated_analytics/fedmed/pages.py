@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 
 _STYLE = (
     "body{font:16px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:46rem;padding:0 1rem;"
-    "color:#1b1b1b;background:#fff}nav a{margin-right:1rem}table{border-collapse:collapse;"
-    "width:100%}td,th{text-align:left;padding:.3rem .6rem;border-bottom:1px solid #ddd}"
+    "color:#1b1b1b;background:#fff}nav{margin-bottom:1.5rem}nav a{margin-right:1rem}"
+    "table{margin-bottom:2rem;border-collapse:collapse;width:100%}"
+    "td,th{text-align:left;padding:.3rem .6rem;border-bottom:1px solid #ddd}"
     ".loud{background:#7a1f1f;color:#fff;padding:.6rem}"
     "@media(prefers-color-scheme:dark){body{background:#161616;color:#eee}td,th{border-color:#444}"
     "a{color:#8ab4f8}}"
@@ -102,8 +103,9 @@ def _policy_table(server: Server) -> str:
 
 
 def _params(policy: BaseModel) -> str:
-    given = policy.model_dump(exclude_defaults=True)
-    return ", ".join(f"{name}: {value}" for name, value in given.items()) or "as it is left out"
+    given = policy.model_dump(exclude_none=True)
+    said = ((name, value) for name, value in given.items() if value not in ("", (), []))
+    return ", ".join(f"{name}: {value}" for name, value in said)
 
 
 PAGES: Mapping[str, Callable[[Server], str]] = {

@@ -8,6 +8,7 @@ mask and behind its complement too, not the rows of a column alone. `Noise`, `Sa
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from fnmatch import fnmatchcase
 from fractions import Fraction
 from typing import Any, Literal, Self
@@ -23,7 +24,7 @@ class _Policy(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class _Change(_Policy):
+class _Change(_Policy, ABC):
     """A change of results.
 
     Args:
@@ -64,9 +65,9 @@ class _Change(_Policy):
         """An aggregate as it leaves."""
         return changes.changed(aggregate, asked, self)
 
+    @abstractmethod
     def number(self, value: Fraction, part: Part) -> Fraction:
         """A changed number."""
-        raise NotImplementedError
 
     def spread(self, value: float, size: float, part: Part) -> float:
         """A changed sum of squares or products of values whose range is `size`."""

@@ -174,8 +174,9 @@ class Server:
             return self._is_not_alone(request)
         is_page = request.method in ("GET", "HEAD")
         if not self._access.knows(request.headers.get("authorization", ""), in_browser=is_page):
-            asked = 'Basic realm="fedmed", Bearer' if is_page else "Bearer"
-            return Response(pages.locked(self.name), 401, {"WWW-Authenticate": asked})
+            asked = ['Basic realm="fedmed"', "Bearer"] if is_page else ["Bearer"]
+            headers = [("WWW-Authenticate", scheme) for scheme in asked]
+            return Response(pages.locked(self.name), 401, headers)
         return None
 
     @property
