@@ -9,7 +9,7 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import TYPE_CHECKING, Protocol, Self
+from typing import TYPE_CHECKING, Protocol, Self, runtime_checkable
 
 from federated_analytics.fedmed.errors import Failure
 from federated_analytics.fedmed.protocol import MAX_ASKS, MAX_NODES, Ask, Asks
@@ -40,6 +40,19 @@ class Channel(Protocol):
 
     def exchange(self, requests: Mapping[str, bytes]) -> Mapping[str, bytes | Fault]:
         """Send each server its request and bring back a release, or why there is none."""
+        ...
+
+
+Begun = Callable[[], Mapping[str, "bytes | Fault"]]
+"""Waits for the replies to requests that were sent."""
+
+
+@runtime_checkable
+class Beginning(Protocol):
+    """A channel that can send without waiting, so that one thread asks many servers at once."""
+
+    def begin(self, requests: Mapping[str, bytes]) -> Begun | None:
+        """Send what an open connection takes; None where `exchange` must first make one."""
         ...
 
 
@@ -206,30 +219,43 @@ def _send(queries: Sequence[Query]) -> None:
 def _at_once(
     channels: Mapping[Channel, Mapping[str, _Server]],
 ) -> Iterator[dict[tuple[int, int], Reply | Failure]]:
-    if not channels:
-        return
-    *others, (channel, servers) = channels.items()
-    if not others:
-        yield _ask(channel, servers)
+    """First what can be sent at once is, to every server; a thread each waits for the others."""
+    begun = {channel: _begun(channel, servers) for channel, servers in channels.items()}
+    ours = [channel for channel, first in begun.items() if first is not None]
+    theirs = [channel for channel, first in begun.items() if first is None]
+    if theirs and not ours:
+        ours.append(theirs.pop())
+    if not theirs:
+        yield from (_ask(channel, channels[channel], begun[channel]) for channel in ours)
         return
     from concurrent.futures import ThreadPoolExecutor
 
-    with ThreadPoolExecutor(max_workers=min(64, len(others))) as pool:
-        waiting = [pool.submit(_ask, *other) for other in others]
-        yield _ask(channel, servers)
+    with ThreadPoolExecutor(max_workers=min(64, len(theirs))) as pool:
+        waiting = [pool.submit(_ask, channel, channels[channel]) for channel in theirs]
+        yield from (_ask(channel, channels[channel], begun[channel]) for channel in ours)
         yield from (one.result() for one in waiting)
 
 
+def _begun(channel: Channel, servers: Mapping[str, _Server]) -> Begun | None:
+    if not isinstance(channel, Beginning):
+        return None
+    first = {name: next(_portions(server)) for name, server in servers.items()}
+    return channel.begin({name: _request(portion, channel) for name, portion in first.items()})
+
+
 def _ask(
-    channel: Channel, servers: Mapping[str, _Server]
+    channel: Channel, servers: Mapping[str, _Server], first: Begun | None = None
 ) -> dict[tuple[int, int], Reply | Failure]:
     """Every reply of a channel's servers, by query and position."""
     answered: dict[tuple[str, str], Reply | Fault] = {}
     waves = itertools.zip_longest(*(_portions(server) for server in servers.values()))
     for wave in waves:
         portions = {n: p for n, p in zip(servers, wave, strict=True) if p is not None}
-        requests = {name: _request(portion, channel) for name, portion in portions.items()}
-        replies = channel.exchange(requests)
+        if first is not None:
+            replies, first = first(), None
+        else:
+            requests = {name: _request(portion, channel) for name, portion in portions.items()}
+            replies = channel.exchange(requests)
         for name, portion in portions.items():
             for text, reply in _read(replies[name], portion).items():
                 answered[name, text] = reply

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from federated_analytics.errors import ConfigError
-from federated_analytics.fedmed.batch import Channel, Fault
+from federated_analytics.fedmed.batch import Begun, Channel, Fault
 
 if TYPE_CHECKING:
     import urllib3
@@ -69,45 +69,115 @@ class HttpServer:
 
     def _post(self, body: bytes) -> bytes | Fault:
         from urllib3 import Timeout
-        from urllib3 import exceptions as failed
 
-        token = self.token or os.environ.get(TOKEN_VARIABLE, "")
-        headers = {"content-type": "application/octet-stream"}
-        if token:
-            headers["authorization"] = f"Bearer {token}"
         try:
             with _pool(self.ip, self.certificates).request(
                 "POST",
-                f"{self.ip.rstrip('/')}/answer",
+                self._address,
                 body=body,
-                headers=headers,
+                headers=self._headers,
                 timeout=Timeout(connect=min(10.0, self.seconds), read=self.seconds),
                 redirect=False,
                 preload_content=False,
             ) as response:
                 return _read(response)
-        except failed.NewConnectionError:
-            return Fault("server_down", "Nothing answers at this address.", "Does the server run?")
-        except failed.TimeoutError:
-            return Fault(
-                "no_answer",
-                f"The server did not answer within {self.seconds:g} s.",
-                "Ask for less, or give Remote(…, timeout=…) more seconds.",
+        except _failures() as error:
+            return _fault(error, self.seconds)
+
+    def begin(self, requests: Mapping[str, bytes]) -> Begun | None:
+        """Sends on a connection that is open; where that was closed, `exchange` asks again."""
+        from urllib3 import ProxyManager
+
+        manager = _pool(self.ip, self.certificates)
+        if isinstance(manager, ProxyManager) or len(requests) != 1:
+            return None
+        ((server, body),) = requests.items()
+        try:
+            pool = manager.connection_from_url(self._address)
+            connection = pool._get_conn()
+            if not connection.is_connected:
+                pool._put_conn(connection)
+                return None
+            connection.timeout = self.seconds
+            connection.request(
+                "POST",
+                urlsplit(self._address).path,
+                body=body,
+                headers=self._headers,
+                preload_content=False,
             )
-        except failed.SSLError as error:
-            return _not_trusted(error)
-        except failed.ProtocolError as error:
-            return Fault(
-                "connection_lost",
-                f"The server closed the connection ({type(error).__name__}).",
-                "Is this the address of a FedMed server? Then ask again in a few seconds.",
-            )
-        except (failed.HTTPError, OSError, ValueError) as error:
-            return Fault(
-                "server_failed",
-                f"The connection failed ({type(error).__name__}).",
-                "Is this the address of a FedMed server?",
-            )
+        except _failures():
+            return None
+        until = time.monotonic() + self.seconds
+
+        def finish() -> Mapping[str, bytes | Fault]:
+            try:
+                found = _finished(connection, max(0.001, until - time.monotonic()))
+            except _failures() as error:
+                found = _fault(error, self.seconds)
+            if isinstance(found, Fault):
+                connection.close()
+                return self.exchange(requests) if found.code in _AGAIN else {server: found}
+            pool._put_conn(connection)
+            return {server: found}
+
+        return finish
+
+    @property
+    def _address(self) -> str:
+        return f"{self.ip.rstrip('/')}/answer"
+
+    @property
+    def _headers(self) -> dict[str, str]:
+        headers = {"content-type": "application/octet-stream"}
+        token = self.token or os.environ.get(TOKEN_VARIABLE, "")
+        return {**headers, "authorization": f"Bearer {token}"} if token else headers
+
+
+def _finished(connection: Any, seconds: float) -> bytes | Fault:
+    """What comes back on a connection on which a request was sent."""
+    if connection.sock is None:
+        raise ConnectionError("closed meanwhile")
+    connection.timeout = seconds
+    return _read(connection.getresponse())
+
+
+@cache
+def _failures() -> tuple[type[Exception], ...]:
+    from http.client import HTTPException
+
+    from urllib3.exceptions import HTTPError
+
+    return HTTPError, HTTPException, OSError, ValueError
+
+
+def _fault(error: Exception, seconds: float) -> Fault:
+    """Why a request failed."""
+    from http.client import HTTPException
+
+    from urllib3 import exceptions as failed
+
+    if isinstance(error, failed.NewConnectionError):
+        return Fault("server_down", "Nothing answers at this address.", "Does the server run?")
+    if isinstance(error, failed.TimeoutError | TimeoutError):
+        return Fault(
+            "no_answer",
+            f"The server did not answer within {seconds:g} s.",
+            "Ask for less, or give Remote(…, timeout=…) more seconds.",
+        )
+    if isinstance(error, failed.SSLError):
+        return _not_trusted(error)
+    if isinstance(error, failed.ProtocolError | HTTPException | ConnectionError):
+        return Fault(
+            "connection_lost",
+            f"The server closed the connection ({type(error).__name__}).",
+            "Is this the address of a FedMed server? Then ask again in a few seconds.",
+        )
+    return Fault(
+        "server_failed",
+        f"The connection failed ({type(error).__name__}).",
+        "Is this the address of a FedMed server?",
+    )
 
 
 @cache

@@ -12,7 +12,7 @@ import pytest
 from federated_analytics.errors import ConfigError
 from federated_analytics.fedmed.data import FedData
 from federated_analytics.fedmed.errors import AskFailed
-from federated_analytics.fedmed.remote import TOKEN_VARIABLE, Remote
+from federated_analytics.fedmed.remote import TOKEN_VARIABLE, HttpServer, Remote
 from tests.fedmed.fake_site import FakeSite
 from tests.fedmed.http_servers import Respond, certificate, serving
 
@@ -80,6 +80,48 @@ def test_a_slow_server_and_that_servers_are_asked_at_once(site: FakeSite) -> Non
         assert total(one, two, three) == 18
         assert time.monotonic() - started < 1.5
         assert "no_answer" in failure(one, timeout=0.2)
+
+
+def test_open_connections_are_asked_at_once_by_one_thread(
+    site: FakeSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pauses = [0.0]
+
+    def sometimes_slow(handler: BaseHTTPRequestHandler, body: bytes) -> tuple[int, str, bytes]:
+        time.sleep(pauses[0])
+        return 200, OCTETS, site.answer(body)
+
+    with serving(sometimes_slow) as one, serving(sometimes_slow) as two:
+        assert total(one, two) == 12  # opens a connection to each
+        monkeypatch.setattr(HttpServer, "exchange", None)  # what would make one
+        pauses[0] = 0.6
+        started = time.monotonic()
+        assert total(one, two) == 12
+        assert time.monotonic() - started < 1.1
+        pauses[0] = 1.5
+        started = time.monotonic()
+        text = failure(one, two, timeout=0.4)
+        assert text.count("no_answer") == 2
+        assert "within 0.4 s" in text
+        assert time.monotonic() - started < 0.8  # the two wait together
+
+
+def test_a_connection_that_was_closed_meanwhile_is_made_anew(site: FakeSite) -> None:
+    """Before a request is sent, and after: what came of that is not known, so it is asked again."""
+    drop = [False]
+
+    def dropping(handler: BaseHTTPRequestHandler, body: bytes) -> tuple[int, str, bytes]:
+        if drop[0]:
+            drop[0] = False
+            handler.connection.close()
+        return 200, OCTETS, site.answer(body)
+
+    with serving(dropping) as ip:
+        assert total(ip) == 6
+        drop[0] = True
+        assert total(ip) == 6
+        assert not drop[0]
+        assert total(ip) == 6
 
 
 @pytest.mark.parametrize(
