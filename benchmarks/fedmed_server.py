@@ -14,19 +14,20 @@ import pandas as pd
 
 FRAGMENT = "people 1/4"
 TOKEN = "benchmark"
+VALUES = ("sodium", "glucose")
+"""Besides the pressure: each question is asked of several columns."""
 LEVELS = ("north", "east", "south", "west", "centre")
 
 
 def frame(seed: int, rows: int) -> pd.DataFrame:
-    """Synthetic people: an age, a blood pressure and a region each."""
+    """Synthetic people: an age, a blood pressure, a region and a few laboratory values each."""
     draw = np.random.default_rng(seed)
-    return pd.DataFrame(
-        {
-            "age": draw.integers(18, 90, rows),
-            "pressure": draw.normal(120, 15, rows).round(1),
-            "region": draw.choice(np.array(LEVELS, dtype=object), rows),
-        }
-    )
+    people = {
+        "age": draw.integers(18, 90, rows),
+        "pressure": draw.normal(120, 15, rows).round(1),
+        "region": draw.choice(np.array(LEVELS, dtype=object), rows),
+    }
+    return pd.DataFrame(people | {name: draw.normal(120, 15, rows).round(1) for name in VALUES})
 
 
 def main(way: str, seed: int, rows: int) -> None:

@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +19,8 @@ from federated_analytics.fedmed.fragment_site import FragmentSite
 from federated_analytics.fedmed.served_fragment import ServedFragment
 
 if TYPE_CHECKING:
+    from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
+
     from flask import Flask, Request, Response
 
 log = logging.getLogger(__name__)
@@ -150,7 +152,34 @@ class Server:
         for path, page in pages.PAGES.items():
             app.add_url_rule(path, path, lambda page=page: page(self))
 
+        app.wsgi_app = self._direct(app.wsgi_app)  # type: ignore[method-assign,assignment]
         return app
+
+    def _direct(self, rest: WSGIApplication) -> WSGIApplication:
+        """Answers what is admitted and of known length by itself, in a third of Flask's time.
+
+        Whatever else comes, and whatever is turned away, is Flask's.
+        """
+        from federated_analytics.fedmed import pages
+
+        headers = [("Content-Type", "application/octet-stream"), *pages.HEADERS.items()]
+
+        def application(environ: WSGIEnvironment, start: StartResponse) -> Iterable[bytes]:
+            length = environ.get("CONTENT_LENGTH") or ""
+            if (
+                environ["REQUEST_METHOD"] != "POST"
+                or environ.get("PATH_INFO") != "/answer"
+                or not (length.isascii() and length.isdigit() and int(length) <= MAX_REQUEST_BYTES)
+                or (environ.get("wsgi.multiprocess") and self._must_be_alone)
+                or not self._access.knows(environ.get("HTTP_AUTHORIZATION", ""), in_browser=False)
+                or not self._rate.take()
+            ):
+                return rest(environ, start)
+            reply = self.answer(environ["wsgi.input"].read(int(length)))
+            start("200 OK", [*headers, ("Content-Length", str(len(reply)))])
+            return [reply]
+
+        return application
 
     def run(self, host: str = "127.0.0.1", port: int = 5000) -> None:
         """Serve with waitress until it is interrupted."""
