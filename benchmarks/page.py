@@ -93,10 +93,10 @@ FEDMED = """## FedMed's interface
 
 Made by `make bench BENCH_ARGS="--only fedmed"`, {machine}. The original's approach is written anew
 in `benchmarks/fedmed_baseline.py`: one request an operation, one server after the other, loops
-over lists, no policy. Ours is the first time that an expression is asked, with the strict policy, of
-servers that have answered other questions; a server computes each column's moments, levels and
-persons when it is given the data. What is left of a mean is one request to each server, and of a mask
-the comparison of its rows with every set of rows that was asked for before (R5).
+over lists, no policy. Ours is the first time that an expression is asked, with the strict policy,
+of servers that have answered other questions; a server computes each column's moments, levels and
+persons when it is given the data. What is left of a mean is one request to each server, and of a
+mask the comparison of its rows with every set of rows that was asked for before (R5).
 """
 
 FLAME = """## FLAME's scripts
