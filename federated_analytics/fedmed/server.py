@@ -156,7 +156,7 @@ class Server:
         return app
 
     def _direct(self, rest: WSGIApplication) -> WSGIApplication:
-        """Answers what is admitted and of known length by itself, in a third of Flask's time.
+        """Answers what is admitted and of known length by itself, without Flask's context.
 
         Whatever else comes, and whatever is turned away, is Flask's.
         """

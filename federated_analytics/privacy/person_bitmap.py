@@ -62,7 +62,7 @@ class PersonBitmap:
 
     @classmethod
     def from_rows(cls, ids: NDArray[np.int64], hashed: NDArray[np.uint64]) -> Self:
-        """The set of ids from 0 to 2^32 - 1 that rise and were hashed before: five times as fast.
+        """The set of ids that rise, from 0 to 2^32 - 1, that `from_ids` makes; hashed before.
 
         Args:
             hashed: of every id from 0 on, as of `hashes`.

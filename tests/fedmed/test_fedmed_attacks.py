@@ -179,15 +179,19 @@ def test_a_mask_in_disguise_and_one_person_more(
     assert late_one == last
 
 
-def test_values_that_few_take_are_no_way_around(site: FragmentSite) -> None:
-    """1 for half of all, 2 for one of them."""
-    doubled = of(
-        "pow",
-        Constant(2),
-        of("mul", LATE, of("pow", Constant(0), of("abs", of("sub", ID, Constant(700))))),
+def test_a_value_of_its_own_for_one_person(site: FragmentSite) -> None:
+    """1,000 for whoever is late, 500 for one person, about 0 for all others."""
+    steep = of(
+        "add",
+        of("mul", NOT_LATE, of("pow", of("sub", ID, Constant(17)), Constant(2))),
+        Constant(0.001),
     )
-    ask(site, "sum", of("mul", PAY, LATE))
-    assert total(ask(site, "sum", of("mul", PAY, of("mul", LATE, doubled)))) is None
+    weights = of("pow", of("mul", steep, of("add", Constant(1), NOT_LATE)), Constant(-1))
+    assert total(ask(site, "sum", of("mul", PAY, LATE))) is not None
+    answer = ask(site, "sum", of("mul", PAY, weights))
+    assert total(answer) is None
+    assert answer.refusal is not None
+    assert answer.refusal.code == "singles_out"
 
 
 def test_what_honest_people_compute_is_answered(site: FragmentSite) -> None:
