@@ -13,6 +13,7 @@ import math
 import types
 import typing
 import zlib
+from collections.abc import Callable
 from functools import cache
 from typing import Any, TypeVar
 
@@ -26,7 +27,10 @@ MAX_BYTES = 8 * 2**20
 """Largest message taken, before and after inflation."""
 
 T = TypeVar("T")
+_SHORT = 4_096
 _SCALARS = frozenset({str, int, float, bool, type(None)})
+_WHOLE = frozenset({str, int, bool})
+"""Scalars that are read as they are; a float must be finite."""
 
 
 def encode_request(request: Request) -> bytes:
@@ -52,8 +56,11 @@ def decode_release(body: bytes) -> Disclosure:
 
 
 def _pack(message: Any) -> bytes:
-    text = json.dumps([VERSION, to_plain(message)], separators=(",", ":"), allow_nan=False)
-    return zlib.compress(text.encode(), 9)
+    text = _ENCODER.encode([VERSION, to_plain(message)]).encode()
+    # The tables of a whole window would cost a short message more than its deflation does.
+    window, memory = (12, 4) if len(text) <= _SHORT else (15, 8)
+    deflater = zlib.compressobj(9, zlib.DEFLATED, window, memory)
+    return deflater.compress(text) + deflater.flush()
 
 
 def _unpack(cls: type[T], body: bytes) -> T:
@@ -64,7 +71,7 @@ def _unpack(cls: type[T], body: bytes) -> T:
         text = inflater.decompress(body, MAX_BYTES)
         if inflater.unconsumed_tail or not inflater.eof or inflater.unused_data:
             raise WireError("The message is too large or cut short.")
-        plain = json.loads(text, parse_constant=_refuse_constant)
+        plain = _DECODER.decode(text.decode())
     except (zlib.error, ValueError, RecursionError) as error:
         raise WireError("The bytes are not a message of federated_analytics.") from error
     if not isinstance(plain, list) or len(plain) != 2 or plain[0] != VERSION:
@@ -76,28 +83,39 @@ def _refuse_constant(name: str) -> float:
     raise ValueError(name)
 
 
+_ENCODER = json.JSONEncoder(separators=(",", ":"), allow_nan=False)
+_DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
+
+
 def to_plain(value: Any) -> Any:
     """`value` as JSON types."""
-    if type(value) in _SCALARS:
-        return value
-    if isinstance(value, Aggregate):
-        return [type(value).__name__, *_field_values(value)]
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return _field_values(value)
-    if isinstance(value, tuple | list):
-        return [to_plain(v) for v in value]
-    if isinstance(value, dict):
-        return {key: to_plain(v) for key, v in value.items()}
-    raise TypeError(f"{type(value).__name__} has no wire form")
-
-
-def _field_values(value: Any) -> list[Any]:
-    return [to_plain(getattr(value, name)) for name, _ in _fields_of(value)]
-
-
-def _fields_of(value: Any) -> list[tuple[str, Any]]:
     cls: Any = type(value)
-    return _travelling(cls)
+    return _writer(cls)(value)
+
+
+@cache
+def _writer(cls: Any) -> Callable[[Any], Any]:
+    """What makes JSON types of a value of just this type; made once a type."""
+    if cls in _SCALARS:
+        return lambda value: value
+    if dataclasses.is_dataclass(cls):
+        return _dataclass_writer(cls)
+    if issubclass(cls, tuple | list):
+        return lambda value: [to_plain(v) for v in value]
+    if issubclass(cls, dict):
+        return lambda value: {key: to_plain(v) for key, v in value.items()}
+    raise TypeError(f"{cls.__name__} has no wire form")
+
+
+def _dataclass_writer(cls: Any) -> Callable[[Any], Any]:
+    names = [name for name, _ in _travelling(cls)]
+    head = [cls.__name__] if issubclass(cls, Aggregate) else []
+
+    def write(value: Any) -> Any:
+        held = [getattr(value, name) for name in names]
+        return head + [one if type(one) in _SCALARS else to_plain(one) for one in held]
+
+    return write
 
 
 @cache
@@ -109,56 +127,113 @@ def _travelling(cls: Any) -> list[tuple[str, Any]]:
 
 def from_plain(expected: Any, plain: Any, where: str) -> Any:
     """`plain` as the type `expected`; WireError names the place that does not fit."""
+    try:
+        return _reader(expected)(plain)
+    except _Misfit as misfit:
+        raise WireError(misfit.message, where=where + misfit.below) from None
+
+
+class _Misfit(Exception):
+    """What does not fit, and where below the value that is read; made by the innermost reader."""
+
+    def __init__(self, message: str, below: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.below = below
+
+    def within(self, place: str) -> _Misfit:
+        return _Misfit(self.message, place + self.below)
+
+
+@cache
+def _reader(expected: Any) -> Callable[[Any], Any]:
+    """What reads JSON types as the type `expected`; made once a type."""
     if expected in _SCALARS:
-        return _scalar(expected, plain, where)
+        return lambda plain: _scalar(expected, plain)
     if expected is Aggregate:
-        return _aggregate(plain, where)
+        return _aggregate
     if dataclasses.is_dataclass(expected):
-        return _dataclass(expected, plain, where)
+        return _dataclass_reader(expected)
     origin, arguments = typing.get_origin(expected), typing.get_args(expected)
     if origin in (types.UnionType, typing.Union):
-        if plain is None and type(None) in arguments:
-            return None
-        return from_plain(next(a for a in arguments if a is not type(None)), plain, where)
+        one = _reader(next(a for a in arguments if a is not type(None)))
+        is_optional = type(None) in arguments
+        return lambda plain: None if plain is None and is_optional else one(plain)
     if origin is tuple:
-        return _tuple(arguments, plain, where)
-    if origin is dict and isinstance(plain, dict):
-        return {k: from_plain(arguments[1], v, f"{where}.{k}") for k, v in plain.items()}
-    return _scalar(expected, plain, where)
+        return _tuple_reader(arguments)
+    if origin is dict:
+        of_values = _reader(arguments[1])
+        return lambda plain: _read_dict(expected, of_values, plain)
+    return lambda plain: _scalar(expected, plain)
 
 
-def _aggregate(plain: Any, where: str) -> Aggregate:
+def _aggregate(plain: Any) -> Any:
     if not isinstance(plain, list) or not plain or not isinstance(plain[0], str):
-        raise WireError("An aggregate is expected here.", where=where)
+        raise _Misfit("An aggregate is expected here.")
     cls = aggregate_types().get(plain[0])
     if cls is None:
-        raise WireError(f"There is no aggregate {plain[0][:40]!r}.", where=where)
-    return typing.cast(Aggregate, _dataclass(cls, plain[1:], where))
+        raise _Misfit(f"There is no aggregate {plain[0][:40]!r}.")
+    return _reader(cls)(plain[1:])
 
 
-def _dataclass(cls: Any, plain: Any, where: str) -> Any:
+def _dataclass_reader(cls: Any) -> Callable[[Any], Any]:
     fields = _travelling(cls)
-    if not isinstance(plain, list) or len(plain) != len(fields):
-        raise WireError(f"{cls.__name__} has {len(fields)} fields.", where=where)
-    pairs = zip(fields, plain, strict=True)
-    return cls(**{name: from_plain(hint, v, f"{where}.{name}") for (name, hint), v in pairs})
+    readers: list[tuple[str, Any, Callable[[Any], Any]]] = []
+
+    def read(plain: Any) -> Any:
+        if not isinstance(plain, list) or len(plain) != len(fields):
+            raise _Misfit(f"{cls.__name__} has {len(fields)} fields.")
+        if not readers:  # not before: a class may hold others of its own kind
+            readers.extend((name, hint, _reader(hint)) for name, hint in fields)
+        found = {}
+        for (name, hint, reader), value in zip(readers, plain, strict=True):
+            try:
+                is_itself = type(value) is hint and hint in _WHOLE
+                found[name] = value if is_itself else reader(value)
+            except _Misfit as misfit:
+                raise misfit.within(f".{name}") from None
+        return cls(**found)
+
+    return read
 
 
-def _tuple(arguments: tuple[Any, ...], plain: Any, where: str) -> tuple[Any, ...]:
-    if not isinstance(plain, list):
-        raise WireError("A list is expected here.", where=where)
-    if len(arguments) == 2 and arguments[1] is Ellipsis:
-        return tuple(from_plain(arguments[0], v, f"{where}[{i}]") for i, v in enumerate(plain))
-    if len(arguments) != len(plain):
-        raise WireError(f"A list of {len(arguments)} is expected here.", where=where)
-    pairs = zip(arguments, plain, strict=True)
-    return tuple(from_plain(a, v, f"{where}[{i}]") for i, (a, v) in enumerate(pairs))
+def _tuple_reader(arguments: tuple[Any, ...]) -> Callable[[Any], Any]:
+    is_open = len(arguments) == 2 and arguments[1] is Ellipsis
+    first = _reader(arguments[0]) if is_open else None
+    readers = [] if is_open else [_reader(a) for a in arguments]
+
+    def read(plain: Any) -> Any:
+        if not isinstance(plain, list):
+            raise _Misfit("A list is expected here.")
+        if first is None and len(readers) != len(plain):
+            raise _Misfit(f"A list of {len(readers)} is expected here.")
+        found = []
+        for i, value in enumerate(plain):
+            try:
+                found.append((first or readers[i])(value))
+            except _Misfit as misfit:
+                raise misfit.within(f"[{i}]") from None
+        return tuple(found)
+
+    return read
 
 
-def _scalar(expected: Any, plain: Any, where: str) -> Any:
+def _read_dict(expected: Any, of_values: Callable[[Any], Any], plain: Any) -> Any:
+    if not isinstance(plain, dict):
+        return _scalar(expected, plain)
+    found = {}
+    for key, value in plain.items():
+        try:
+            found[key] = of_values(value)
+        except _Misfit as misfit:
+            raise misfit.within(f".{key}") from None
+    return found
+
+
+def _scalar(expected: Any, plain: Any) -> Any:
     if expected is float and isinstance(plain, int) and not isinstance(plain, bool):
         plain = float(plain)
     if type(plain) is not expected or (expected is float and not math.isfinite(plain)):
         name = getattr(expected, "__name__", str(expected))
-        raise WireError(f"A value of type {name} is expected here.", where=where)
+        raise _Misfit(f"A value of type {name} is expected here.")
     return plain

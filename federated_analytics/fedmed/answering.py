@@ -19,9 +19,8 @@ from federated_analytics.errors import (
 )
 from federated_analytics.fedmed import own_operations
 from federated_analytics.fedmed.changes import Asked
-from federated_analytics.fedmed.compared import Compared
 from federated_analytics.fedmed.counted import Counts
-from federated_analytics.fedmed.evaluate import Evaluation, OtherRows
+from federated_analytics.fedmed.evaluate import Evaluation
 from federated_analytics.fedmed.expression import (
     Apply,
     Column,
@@ -38,6 +37,7 @@ from federated_analytics.fedmed.reduce import (
     described,
     reduced,
 )
+from federated_analytics.fedmed.rows import OtherRows
 from federated_analytics.fedmed.schema import kind_of
 from federated_analytics.fedmed.sql.parts import TableParts
 from federated_analytics.fedmed.sql.reduce import described as described_in_table
@@ -79,7 +79,7 @@ class Answering:
     def answers(self, asks: Asks) -> tuple[Answer, ...]:
         called = [ask.op for ask in asks.asks]
         config = self.site.config
-        asks = Asks(tuple(replace(ask, op=config.operation(ask.op)) for ask in asks.asks))
+        asks = Asks(tuple(_named(ask, config.operation(ask.op)) for ask in asks.asks))
         with self.site.one_at_a_time() if not self.site.config.is_off else contextlib.nullcontext():
             evidence = [self._evidence(i, ask) for i, ask in enumerate(asks.asks)]
             past = {e.population: self._counted_before(e.population) for e in evidence}
@@ -113,7 +113,7 @@ class Answering:
         """A column's kind; None of one in memory without any value, which fits every kind."""
         fragment = self.snapshot[column.fragment or ask.fragment][0]
         rows = fragment.kept.get(column.path) if isinstance(fragment, Fragment) else None
-        if rows is not None and not rows.present.any():
+        if rows is not None and not rows.there:
             return None
         return fragment.kinds.get(column.path)
 
@@ -253,9 +253,9 @@ class Answering:
         return self.site.guard(name, versions, lambda: self._new_guard(name, persons))
 
     def _new_guard(self, name: str, parts: Parts) -> Guard:
-        compared = Compared(self.site.ledger, self.policy, name)
+        compared = self.site.compared(name)
         if self.policy.min_count > 1:
-            compared.persons(parts.everybody, name)
+            compared.persons([parts.everybody], name)
         k, share = self.policy.min_count, self.policy.dominance
         return Guard(k, share, parts, compared.persons, compared.groups)
 
@@ -288,6 +288,10 @@ class Answering:
                 value = change.applied(value, asked.entry(position))
             cells[key] = value
         return Draft(draft.evidence, cells, draft.withheld)
+
+
+def _named(ask: Ask, op: str) -> Ask:
+    return ask if ask.op == op else replace(ask, op=op)
 
 
 def _countable(ask: Ask, fragment: Fragment | Snapshot) -> Ask:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from federated_analytics.aggregates.table import Strata
@@ -13,43 +13,39 @@ from federated_analytics.privacy.overlap import (
     Answered,
     similar_strata,
     sizes_near,
-    too_similar,
 )
 from federated_analytics.privacy.person_bitmap import PersonBitmap
 from federated_analytics.privacy.policy import Policy
+from federated_analytics.privacy.remembered import Remembered
 
 if TYPE_CHECKING:
     from federated_analytics.privacy.ledger import Ledger
 
 
-@dataclass(frozen=True)
+@dataclass
 class Compared:
     """R5: sets of persons against those that were asked for before, which they then join.
 
-    Which columns were asked for makes no difference.
+    Which columns were asked for makes no difference. It lasts as long as the site does.
     """
 
     ledger: Ledger | None
     policy: Policy
     fragment: str
+    _held: Remembered | None = field(default=None, repr=False)
 
-    def persons(self, persons: PersonBitmap, place: str) -> None:
-        """TooSimilar where they differ by too few from earlier ones, or from a group's."""
+    def persons(self, sets: Sequence[PersonBitmap], place: str) -> None:
+        """TooSimilar where one differs by too few from earlier ones, or from a group's."""
         ledger, k = self.ledger, self.policy.min_count
         if ledger is None or not self.policy.overlap:
             return
-        strata = ledger.strata(sizes_near([persons], k), besides="")
-        if too_similar(persons, self._about, ledger.populations(), k) or similar_strata(
-            [persons], self._about, strata, k
-        ):
+        strata = ledger.strata(sizes_near(sets, k), besides="")
+        if similar_strata(sets, self._about, strata, k) or self._remembered(ledger).refuses(sets):
             raise TooSimilar(
                 "These rows differ from rows that were asked for before by too few persons.",
                 where=place,
                 remedy=f"Ask for rows that differ by none or by at least {k} persons.",
             )
-        # One set under one name: a second under the name of the first would not be kept.
-        key = f"{self.fragment}/{persons.persons}/{persons.fingerprint}"
-        ledger.keep_population(Answered(persons, self._about, "", key))
 
     def groups(self, groups: Mapping[Strata, PersonBitmap]) -> frozenset[Strata]:
         """The groups that are too similar; the others are kept."""
@@ -65,6 +61,11 @@ class Compared:
             if persons not in found
         )
         return frozenset(strata for strata, persons in groups.items() if persons in found)
+
+    def _remembered(self, ledger: Ledger) -> Remembered:
+        if self._held is None:
+            self._held = Remembered(ledger, self._about, self.fragment, self.policy.min_count)
+        return self._held
 
     @property
     def _about(self) -> frozenset[str]:

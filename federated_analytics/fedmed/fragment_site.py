@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from federated_analytics import __version__, wire
 from federated_analytics.errors import ConfigError, FederatedAnalyticsError, SiteFailed, WireError
 from federated_analytics.fedmed.answering import Answering, as_refusal
+from federated_analytics.fedmed.compared import Compared
 from federated_analytics.fedmed.expression import Column, walk
 from federated_analytics.fedmed.fragments import Fragment
 from federated_analytics.fedmed.persons import Persons
@@ -23,6 +24,7 @@ from federated_analytics.fedmed.protocol import Asks
 from federated_analytics.fedmed.reduce import prepare
 from federated_analytics.fedmed.sql.table import Snapshot, SQLTable, TableFragment
 from federated_analytics.fedmed.versions_folder import made_once
+from federated_analytics.messages import Request
 from federated_analytics.privacy.audit import Audit
 from federated_analytics.privacy.ledger import Ledger
 from federated_analytics.privacy.policy import refuse
@@ -84,6 +86,7 @@ class FragmentSite:
         self._persons: dict[str, Persons] = {}
         self._tables: dict[str, TableFragment] = {}
         self._guards: dict[str, tuple[object, Guard]] = {}
+        self._compared: dict[str, Compared] = {}
 
     def __setitem__(self, fragment: str, data: Any) -> None:
         if isinstance(data, SQLTable):
@@ -119,6 +122,7 @@ class FragmentSite:
     def __delitem__(self, fragment: str) -> None:
         self._tables.pop(fragment, None)
         self._versions.remove(fragment)
+        self._compared.pop(fragment, None)  # the ledger remembers
 
     def __getitem__(self, fragment: str) -> Fragment | TableFragment:
         if fragment in self._tables:
@@ -185,7 +189,7 @@ class FragmentSite:
             request = wire.decode_request(body)
             if request.kind != "fedmed":
                 raise WireError("The request is not of the kind fedmed.")
-            return self._released(Asks.from_json(request.study), request.round)
+            return self._released(request)
         except FederatedAnalyticsError as error:
             log.warning("refused: %s", error.code)
             return self._refused(error)
@@ -200,16 +204,17 @@ class FragmentSite:
     def _refused(self, error: FederatedAnalyticsError) -> Release:
         return refuse(as_refusal(error), site=self.name, study="", round=0, version=__version__)
 
-    def _released(self, asks: Asks, round: int) -> Release:
+    def _released(self, request: Request) -> Release:
         started = time.monotonic()
+        asks = Asks.from_json(request.study)
         with self._snapshot(asks) as snapshot:
             answers = Answering(self, snapshot).answers(asks)
         return self.config.policy.release(
             (),
             answers=answers,
             site=self.name,
-            study=hashlib.sha256(asks.to_json().encode()).hexdigest(),
-            round=round,
+            study=hashlib.sha256(request.study.encode()).hexdigest(),
+            round=request.round,
             version=__version__,
             database="",
             synthetic=False,
@@ -257,6 +262,12 @@ class FragmentSite:
         if held is None or held[0] != versions:
             held = self._guards[fragment] = versions, made()
         return held[1]
+
+    def compared(self, fragment: str) -> Compared:
+        """What was asked of a fragment's persons, in all of its versions (R5)."""
+        if fragment not in self._compared:
+            self._compared[fragment] = Compared(self._ledger, self.config.policy, fragment)
+        return self._compared[fragment]
 
     @contextmanager
     def one_at_a_time(self) -> Iterator[None]:

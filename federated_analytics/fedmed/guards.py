@@ -98,14 +98,14 @@ class Guard:
         k: the policy's minimum count; 1 lets everything pass.
         share: the policy's dominance.
         parts: the rows, and whose they are.
-        compare: refuses a set of persons too similar to one that was asked for (R5).
+        compare: refuses sets of persons too similar to others that were asked for (R5).
         compare_groups: of the persons of groups, tells which are too similar.
     """
 
     k: int
     share: float
     parts: Parts
-    compare: Callable[[PersonBitmap, str], None]
+    compare: Callable[[Sequence[PersonBitmap], str], None]
     compare_groups: Callable[[Mapping[Strata, PersonBitmap]], frozenset[Strata]]
     _seen: set[tuple[str, object]] = field(default_factory=set)
     _groups: dict[tuple[tuple[str, ...], object], frozenset[Strata]] = field(default_factory=dict)
@@ -167,8 +167,7 @@ class Guard:
                     f"least {self.k} do not.",
                 )
         if all(map(len, sides)):
-            for persons in sides:
-                self.compare(persons, _place(expression))
+            self.compare(sides, _place(expression))
 
     def _divided_by_value(self, expression: Apply, rows: Any) -> None:
         """Where few values are taken, each is of enough persons, who are no others but for few."""

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 from federated_analytics.fedmed.fragments import Fragment
 from federated_analytics.fedmed.guards import LEVEL_BINS, MOST_LEVELS, level_runs
 from federated_analytics.fedmed.reduce import Part, groups
-from federated_analytics.privacy.person_bitmap import PersonBitmap, hashes
+from federated_analytics.privacy.person_bitmap import PersonBitmap
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from federated_analytics.fedmed.evaluate import Rows
+    from federated_analytics.fedmed.rows import Rows
 
 
 @dataclass(frozen=True)
@@ -42,12 +42,11 @@ class Persons:
             positions: of the rows in the fragment; None where they are all of its rows.
             flags: one a row.
         """
-        import numpy as np
 
-        there = self._at(positions, np.flatnonzero(flags))
-        if positions is None and self._ids is None and len(flags) == self.fragment.rows:
+        if self._ids is None and positions is None and len(flags) == self.fragment.rows:
+            there = PersonBitmap.from_flags(flags)
             return there, self.everybody.without(there)
-        return there, self._at(positions, np.flatnonzero(~flags))
+        return self._at(positions, flags), self._at(positions, ~flags)
 
     def lacks_values(self, *operands: Rows) -> bool:
         return not all(rows.is_complete for rows in operands)
@@ -59,7 +58,7 @@ class Persons:
         return self.divided(operands[0].positions, present)
 
     def with_truth(self, rows: Rows) -> tuple[PersonBitmap, PersonBitmap]:
-        return self.divided(rows.positions, rows.values & rows.present)
+        return self.divided(rows.positions, rows.truths)
 
     def strata(self, by: tuple[Rows, ...]) -> Mapping[tuple[str, ...], PersonBitmap]:
         return {
@@ -119,7 +118,7 @@ class Persons:
         ids = self._ids
         if ids is not None:
             return PersonBitmap.from_ids(ids)
-        return PersonBitmap.from_rows(np.arange(self.fragment.rows), self._hashes)
+        return PersonBitmap.from_flags(np.ones(self.fragment.rows, dtype=np.bool_))
 
     def prepare(self) -> None:
         """Find out now what every comparison begins with."""
@@ -127,18 +126,15 @@ class Persons:
 
     def _at(self, positions: NDArray[np.int64] | None, chosen: Any) -> PersonBitmap:
         """The persons of some rows, by their places among `positions` (or among all)."""
-        if positions is not None:
-            chosen = positions[chosen]
-        if self._ids is None:
-            return PersonBitmap.from_rows(chosen, self._hashes)
-        return PersonBitmap.from_ids(self._ids[chosen])
-
-    @cached_property
-    def _hashes(self) -> NDArray[np.uint64]:
-        """Of each row as a person: 8 bytes a row, so that no set of them is hashed again."""
         import numpy as np
 
-        return hashes(np.arange(self.fragment.rows))
+        if positions is not None:
+            chosen = positions[chosen]
+        if self._ids is not None:
+            return PersonBitmap.from_ids(self._ids[chosen])
+        flags = np.zeros(self.fragment.rows, dtype=np.bool_)
+        flags[chosen] = True
+        return PersonBitmap.from_flags(flags)
 
     @cached_property
     def _ids(self) -> NDArray[np.int64] | None:

@@ -39,6 +39,9 @@ class _Cell:
 
 def align_intervals(drafts: Sequence[Draft], min_count: int) -> list[Draft]:
     """The drafts with the intervals of each feature's quantiles the same in all cells."""
+    values = (value for draft in drafts for value in draft.evidence.table.values())
+    if not any(isinstance(value, IntervalCounts) for value in values):
+        return list(drafts)
     cells: dict[Place, list[_Cell]] = defaultdict(list)
     edges: dict[Place, set[float]] = defaultdict(set)
     for i, draft in enumerate(drafts):

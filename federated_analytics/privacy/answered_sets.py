@@ -6,6 +6,7 @@ either side are of about the same size.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
 from collections.abc import Iterable, Iterator
@@ -34,30 +35,57 @@ POPULATIONS_KEPT = 100_000
 STRATA_KEPT = 10_000_000
 
 
-def keep_population(connection: sqlite3.Connection, answered: Answered) -> None:
-    """LedgerError where no room is left."""
-    kept = connection.execute("SELECT count(*) FROM populations").fetchone()[0]
-    if kept >= POPULATIONS_KEPT:
+def keep_populations(connection: sqlite3.Connection, answered: Iterable[Answered]) -> int:
+    """The row of the last of all. LedgerError where no room is left."""
+    last = last_population(connection)
+    if last >= POPULATIONS_KEPT:
         raise LedgerError("The ledger holds as many populations as it can.", where="state")
-    row = [answered.key, answered.data_version, _variables(answered)]
-    connection.execute(
+    now = time.time()
+    made = connection.executemany(
         "INSERT OR IGNORE INTO populations VALUES (?, ?, ?, ?, ?)",
-        [*row, answered.population.to_bytes(), time.time()],
+        [
+            (one.key, one.data_version, _variables(one), one.population.to_bytes(), now)
+            for one in answered
+        ],
     )
+    return int(last + made.rowcount)  # nothing is ever taken out of the table
+
+
+def last_population(connection: sqlite3.Connection) -> int:
+    """The row of the population that was kept last; 0 where there is none."""
+    return connection.execute("SELECT max(rowid) FROM populations").fetchone()[0] or 0
+
+
+def population(connection: sqlite3.Connection, row: int) -> Answered:
+    """The population of a row; LedgerError where it is gone."""
+    found = connection.execute("SELECT * FROM populations WHERE rowid = ?", [row]).fetchone()
+    if found is None:
+        raise LedgerError("The ledger has lost a population.", where="state")
+    return _answered(found, found["key"], found["data_version"])
+
+
+def populations_after(connection: sqlite3.Connection, row: int) -> Iterator[tuple[int, Answered]]:
+    """What was kept after a row, with the row of each, one at a time in their order."""
+    found = connection.execute(
+        "SELECT rowid AS number, * FROM populations WHERE rowid > ? ORDER BY rowid", [row]
+    )
+    for one in found:
+        yield one["number"], _answered(one, one["key"], one["data_version"])
 
 
 def populations(
     connection: sqlite3.Connection, sizes: Iterable[int] | None = None
 ) -> Iterator[Answered]:
     """Every population, one at a time; those of some sizes alone where these are given."""
-    found = connection.execute("SELECT * FROM populations ORDER BY rowid")
-    if sizes is not None:
-        heads = [size.to_bytes(8, "little").hex().upper() for size in set(sizes)]
-        found = connection.execute(
-            "SELECT * FROM populations "
-            "WHERE hex(substr(persons, 1, 8)) IN (SELECT value FROM json_each(?))",
-            [json.dumps(heads)],
-        )
+    if sizes is None:
+        yield from (answered for _, answered in populations_after(connection, 0))
+        return
+    heads = [size.to_bytes(8, "little").hex().upper() for size in set(sizes)]
+    found = connection.execute(
+        "SELECT * FROM populations "
+        "WHERE hex(substr(persons, 1, 8)) IN (SELECT value FROM json_each(?))",
+        [json.dumps(heads)],
+    )
     for row in found:
         yield _answered(row, row["key"], row["data_version"])
 
@@ -73,7 +101,7 @@ def keep_strata(connection: sqlite3.Connection, strata: Iterable[Answered]) -> N
         [
             (
                 one.population.persons,
-                one.population.fingerprint.to_bytes(8, "little"),
+                hashlib.blake2b(one.population.data, digest_size=16).digest(),
                 one.key,
                 _variables(one),
                 one.population.to_bytes(),

@@ -76,11 +76,15 @@ class Draft:
     @classmethod
     def of(cls, evidence: Evidence) -> Draft:
         whole = cls(evidence, dict(evidence.table), {})
+        if not evidence.similar:
+            return whole
         similar = [key for key in evidence.table if key.strata in evidence.similar]
         return whole.without(similar, COMPLEMENTARY)
 
     def without(self, keys: Iterable[Key], rule: str) -> Draft:
         """This draft with `keys` withheld by a rule."""
         taken = dict.fromkeys((k for k in keys if k in self.cells), Withholding(rule))
+        if not taken:
+            return self
         kept = {key: value for key, value in self.cells.items() if key not in taken}
         return Draft(self.evidence, kept, {**self.withheld, **taken})

@@ -15,7 +15,7 @@ import os
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -58,6 +58,7 @@ CREATE TABLE IF NOT EXISTS counts (
 """
     + answered_sets.SCHEMA
 )
+PLACES_HELD = 64
 _TOLD = "UPDATE head SET audit_lines = ?, audit_hash = ?"
 
 
@@ -77,6 +78,10 @@ class Ledger:
     _alone: threading.Lock = field(
         default_factory=threading.Lock, init=False, repr=False, compare=False
     )
+    _held: dict[str, list[CountedSet]] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
+    """Counts of populations, where no other process writes."""
 
     @classmethod
     def open(cls, folder: Path, *, durable: bool = True) -> Self:
@@ -194,9 +199,29 @@ class Ledger:
 
     def keep_population(self, answered: Answered) -> None:
         """Keep the person set of an answered population; LedgerError where no room is left."""
+        self.keep_populations([answered])
+
+    def keep_populations(self, answered: Iterable[Answered]) -> int:
+        """Keep several at once; the row of the last. LedgerError where no room is left."""
         with self.file.transaction() as connection:
-            answered_sets.keep_population(connection, answered)
+            last = answered_sets.keep_populations(connection, answered)
             _count(connection)
+        return last
+
+    def last_population(self) -> int:
+        """The row of the population that was kept last; 0 where there is none."""
+        with self.file.reading() as connection:
+            return answered_sets.last_population(connection)
+
+    def population(self, row: int) -> Answered:
+        """The population of a row; LedgerError where it is gone."""
+        with self.file.reading() as connection:
+            return answered_sets.population(connection, row)
+
+    def populations_after(self, row: int) -> Iterator[tuple[int, Answered]]:
+        """The populations that were kept after a row, and the rows, one at a time."""
+        with self.file.reading() as connection:
+            yield from answered_sets.populations_after(connection, row)
 
     def populations(self, sizes: Iterable[int] | None = None) -> Iterator[Answered]:
         """The person sets of answered populations, one at a time: all, or of some sizes."""
@@ -217,6 +242,7 @@ class Ledger:
     def keep_counts(self, population: str, counts: Iterable[CountedSet]) -> None:
         """Keep what was counted in a population, for the studies after this one (R2)."""
         rows = [(population, _set_text(c.of), c.persons, int(c.released)) for c in counts]
+        self._held.pop(population, None)
         with self.file.transaction() as connection:
             connection.executemany(
                 "INSERT INTO counts VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE "
@@ -225,8 +251,17 @@ class Ledger:
             )
             _count(connection)
 
-    def counts(self, population: str) -> list[CountedSet]:
+    def counts(self, population: str) -> Sequence[CountedSet]:
         """What was counted in a population before, each in a group of its own."""
+        if self.file.durable:
+            return self._counts(population)
+        if population not in self._held:
+            if len(self._held) >= PLACES_HELD:
+                self._held.clear()
+            self._held[population] = self._counts(population)
+        return self._held[population]
+
+    def _counts(self, population: str) -> list[CountedSet]:
         from federated_analytics.privacy.count_relations import CountedSet
 
         with self.file.reading() as connection:

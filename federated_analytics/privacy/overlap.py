@@ -34,14 +34,11 @@ value, is a matter of the counts.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from typing import Any
 
+from federated_analytics.privacy.neighbours import Neighbours
 from federated_analytics.privacy.person_bitmap import PersonBitmap
-from federated_analytics.privacy.union_search import Pieces, Probes, UnionSearch, spread
-
-PROBES_ASKED = 512
-"""Of the population that is asked for; each past one adds 2 k, so that it can be told apart."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +55,12 @@ class Answered:
     variables: frozenset[str]
     data_version: str
     key: str
+
+    def packed(self) -> Answered:
+        """The same without a bitmap beside its bytes."""
+        if self.population.unpacked is None:
+            return self
+        return replace(self, population=self.population.packed())
 
 
 def too_similar(
@@ -76,21 +79,11 @@ def too_similar(
     """
     if asked.persons < k:
         return None
-    mine = asked.bitmap()
-    found = _Neighbours(k)
+    near = Neighbours[Answered](asked, k)
     for answer in past:
-        size = answer.population.persons
-        if size < k or not variables & answer.variables:
-            continue
-        theirs = answer.population.bitmap()
-        common = mine.intersection_cardinality(theirs)
-        extra, missing = asked.persons - common, size - common
-        if extra < k and missing < k:
-            if extra or missing:
-                return answer
-            continue
-        found.add(answer, theirs, inside=missing < k, around=extra < k, apart=common < k)
-    return found.combined(asked, mine)
+        if variables & answer.variables and near.meets(answer.population, answer.packed()):
+            return answer
+    return near.combined()
 
 
 def similar_strata(
@@ -127,46 +120,3 @@ def sizes_near(asked: Iterable[PersonBitmap], k: int) -> set[int]:
     """How many persons a set can have that is too similar to one of these."""
     sizes = {one.persons for one in asked if one.persons >= k}
     return {near for size in sizes for near in range(max(k, size - k + 1), size + k)}
-
-
-@dataclass
-class _Neighbours:
-    """Answered populations inside of, around and apart from the one that is asked for."""
-
-    k: int
-    inside: list[Answered] = field(default_factory=list)
-    around: list[Answered] = field(default_factory=list)
-    apart: list[Answered] = field(default_factory=list)
-    probes: set[int] = field(default_factory=set)
-
-    def add(
-        self, answer: Answered, bitmap: Any, *, inside: bool, around: bool, apart: bool
-    ) -> None:
-        for wanted, kept in ((inside, self.inside), (around, self.around), (apart, self.apart)):
-            if wanted:
-                kept.append(answer)
-        if inside or around or apart:
-            self.probes |= spread(bitmap, 2 * self.k)
-
-    def combined(self, asked: PersonBitmap, mine: Any) -> Answered | None:
-        """The first population that almost covers `asked`, or is almost covered with it."""
-        if not self.inside and not (self.around and self.apart):
-            return None
-        probes = Probes(self.probes | spread(mine, PROBES_ASKED))
-        if self.inside and self._search(probes, self.inside).almost_covers(mine, over=0):
-            return self.inside[0]
-        if not self.around or not self.apart:
-            return None
-        search, mask = self._search(probes, self.apart), probes.mask(mine)
-        for whole in self.around:
-            bitmap = whole.population.bitmap()
-            if not search.may_cover(probes.mask(bitmap) & ~mask):
-                continue
-            rest = bitmap - mine
-            over = asked.persons - (len(bitmap) - len(rest))
-            if search.almost_covers(rest, over=over):
-                return whole
-        return None
-
-    def _search(self, probes: Probes, answers: list[Answered]) -> UnionSearch:
-        return UnionSearch(probes, Pieces.of([a.population for a in answers], probes), self.k)

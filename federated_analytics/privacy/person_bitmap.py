@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self
 
 from federated_analytics.errors import LedgerError
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
 _SIGN = 1 << 63
 _HEAD = 16
+_BLOCK, _SPARSE = 2**16, 4_096
 
 
 @dataclass(frozen=True)
@@ -26,14 +28,16 @@ class PersonBitmap:
     Fields:
         data: the Roaring bitmap, serialised in its portable 64-bit format
         persons: how many are in it
-        fingerprint: sum of the persons' hashes modulo 2^64; of disjoint sets it adds up
+        hashed: the fingerprint, where it is known already
+        unpacked: the `pyroaring.BitMap64`, where it is held beside; nobody changes it
 
     References: Lemire et al. (2018), Software: Practice and Experience 48:867
     """
 
     data: bytes = field(repr=False)
     persons: int
-    fingerprint: int = field(repr=False)
+    hashed: int | None = field(default=None, repr=False, compare=False)
+    unpacked: Any = field(default=None, repr=False, compare=False)
 
     @classmethod
     def from_ids(cls, ids: Iterable[int] | NDArray[np.int64]) -> Self:
@@ -61,45 +65,66 @@ class PersonBitmap:
         return cls(bitmap.serialize(), len(unsigned), _hashed(unsigned))
 
     @classmethod
-    def from_rows(cls, ids: NDArray[np.int64], hashed: NDArray[np.uint64]) -> Self:
-        """The set of ids that rise, from 0 to 2^32 - 1, that `from_ids` makes; hashed before.
-
-        Args:
-            hashed: of every id from 0 on, as of `hashes`.
-        """
+    def from_flags(cls, flags: NDArray[np.bool_]) -> Self:
+        """The set of the places from 0 on, below 2^32, at which a flag is true."""
         import struct
 
         import numpy as np
         from pyroaring import BitMap64
 
-        if not len(ids):
-            return cls.from_ids(ids)
-        fingerprint = int(hashed[ids].sum(dtype=np.uint64))
+        packed = np.packbits(flags, bitorder="little")
+        packed.resize(-(-len(flags) // _BLOCK) * _BLOCK // 8, refcheck=False)  # with zeros
+        persons, containers = _containers(packed)
+        if not persons:
+            return cls.from_ids(())
         # All of them have the high half 2^31: one bucket of the 64-bit format.
-        data = struct.pack("<QI", 1, _SIGN >> 32) + _containers(ids)
+        data = struct.pack("<QI", 1, _SIGN >> 32) + containers
         bitmap = BitMap64.deserialize(data)
-        bitmap.run_optimize()
-        return cls(bitmap.serialize(), len(ids), fingerprint)
+        if bitmap.run_optimize():
+            data = bitmap.serialize()
+        return cls(data, persons, unpacked=bitmap)
 
     @classmethod
     def from_bytes(cls, stored: bytes) -> Self:
         """The set that `to_bytes` wrote; LedgerError where the bytes are none."""
         persons = int.from_bytes(stored[:8], "little")
-        fingerprint = int.from_bytes(stored[8:_HEAD], "little")
-        found = cls(bytes(stored[_HEAD:]), persons, fingerprint)
-        if len(stored) <= _HEAD or len(found.bitmap()) != persons:
+        hashed = int.from_bytes(stored[8:_HEAD], "little")
+        found = cls(bytes(stored[_HEAD:]), persons, hashed or None)
+        if len(stored) <= _HEAD:
             raise _unreadable()
-        return found
+        bitmap = found.bitmap()
+        if len(bitmap) != persons:
+            raise _unreadable()
+        return replace(found, unpacked=bitmap)
 
     def to_bytes(self) -> bytes:
         """For the site's own state file."""
-        head = self.persons.to_bytes(8, "little") + self.fingerprint.to_bytes(8, "little")
-        return head + self.data
+        hashed = self.hashed or 0  # not known
+        return self.persons.to_bytes(8, "little") + hashed.to_bytes(8, "little") + self.data
+
+    def packed(self) -> Self:
+        """The same set without what is held beside its bytes."""
+        return self if self.unpacked is None else replace(self, unpacked=None)
+
+    def held(self) -> Self:
+        """The same set with its bitmap beside, to be compared often."""
+        return self if self.unpacked is not None else replace(self, unpacked=self.bitmap())
+
+    @cached_property
+    def fingerprint(self) -> int:
+        """Sum of the persons' hashes modulo 2^64; of disjoint sets it adds up."""
+        import numpy as np
+
+        if self.hashed is not None:
+            return self.hashed
+        return _hashed(np.asarray(self.bitmap().to_array(), dtype=np.uint64))
 
     def bitmap(self) -> Any:
         """The `pyroaring.BitMap64`; LedgerError where the bytes are damaged."""
         from pyroaring import BitMap64
 
+        if self.unpacked is not None:
+            return self.unpacked
         try:
             return BitMap64.deserialize(self.data)
         except (ValueError, IndexError, MemoryError) as error:
@@ -120,52 +145,41 @@ class PersonBitmap:
         r"""self \ part, for a part that lies within."""
         left = self.bitmap() - part.bitmap()
         left.run_optimize()
-        fingerprint = (self.fingerprint - part.fingerprint) % (1 << 64)
-        return PersonBitmap(left.serialize(), self.persons - part.persons, fingerprint)
+        hashed = None
+        if self.hashed is not None and part.hashed is not None:
+            hashed = (self.hashed - part.hashed) % (1 << 64)
+        return PersonBitmap(left.serialize(), self.persons - part.persons, hashed, left)
 
     def union(self, other: PersonBitmap) -> PersonBitmap:
         """self ∪ other, such as two strata that are answered together too."""
-        import numpy as np
-
         united = self.bitmap() | other.bitmap()
         united.run_optimize()
-        members = np.asarray(united.to_array(), dtype=np.uint64)
-        return PersonBitmap(united.serialize(), len(members), _hashed(members))
+        return PersonBitmap(united.serialize(), len(united))
 
 
-def _containers(ids: NDArray[np.int64]) -> bytes:
-    """A 32-bit Roaring bitmap of ids that rise: arrays of up to 4,096, bits of more, per 2^16.
+def _containers(packed: NDArray[np.uint8]) -> tuple[int, bytes]:
+    """How many bits are set, and they as a 32-bit Roaring bitmap: one container per 2^16.
+
+    A container is a bitmap, or the list of its bits where there are up to 4,096.
 
     References: Roaring bitmap format specification, without run containers
     """
     import numpy as np
 
-    keys = np.arange(ids[0] >> 16, (ids[-1] >> 16) + 1)
-    starts = np.searchsorted(ids, keys << 16)
-    sizes = np.diff(starts, append=len(ids))
-    keys, starts, sizes = keys[sizes > 0], starts[sizes > 0], sizes[sizes > 0]
-    low = ids.astype(np.uint16)
+    blocks = packed.reshape(-1, _BLOCK // 8)
+    sizes = np.bitwise_count(blocks.view(np.uint64)).sum(axis=1, dtype=np.int64)
+    keys = np.flatnonzero(sizes)
     parts = []
-    for start, size in zip(starts.tolist(), sizes.tolist(), strict=True):
-        here = low[start : start + size]
-        if size <= 4_096:
-            parts.append(here.astype("<u2").tobytes())
-            continue
-        flags = np.zeros(2**16, dtype=np.bool_)
-        flags[here] = True
-        parts.append(np.packbits(flags, bitorder="little").tobytes())
-    heads = np.stack([keys, sizes - 1], axis=1).astype("<u2").tobytes()
+    for key in keys.tolist():
+        part: NDArray[Any] = blocks[key]
+        if sizes[key] <= _SPARSE:
+            part = np.flatnonzero(np.unpackbits(part, bitorder="little")).astype("<u2")
+        parts.append(part.data)
+    heads = np.stack([keys, sizes[keys] - 1], axis=1).astype("<u2").tobytes()
     first = 8 + len(heads) + 4 * len(parts)
-    offsets = np.cumsum([first, *map(len, parts[:-1])]).astype("<u4").tobytes()
+    offsets = np.cumsum([first, *(part.nbytes for part in parts[:-1])]).astype("<u4").tobytes()
     count = np.array([12_346, len(parts)], dtype="<u4").tobytes()
-    return b"".join([count, heads, offsets, *parts])
-
-
-def hashes(ids: NDArray[np.int64]) -> NDArray[np.uint64]:
-    """The hash of each person id; the fingerprint of a set is their sum modulo 2^64."""
-    import numpy as np
-
-    return _mixed(ids.astype(np.int64).view(np.uint64) ^ np.uint64(_SIGN))
+    return int(sizes.sum()), b"".join([count, heads, offsets, *parts])
 
 
 def _hashed(unsigned: NDArray[np.uint64]) -> int:

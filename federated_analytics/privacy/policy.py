@@ -6,6 +6,7 @@ import json
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
@@ -142,7 +143,7 @@ class Policy(BaseModel):
                 remedy=remedy(dict(first), cls),
             ) from error
 
-    @property
+    @cached_property
     def terms(self) -> Terms:
         """The public part, which travels with every release."""
         return Terms(**{field.name: getattr(self, field.name) for field in fields(Terms)})

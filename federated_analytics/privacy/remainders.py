@@ -45,6 +45,8 @@ def hold_remainders(drafts: Sequence[Draft], largest_share: float, protect: Prot
 
 def _to_withhold(drafts: Sequence[Draft], largest_share: float) -> dict[int, list[Key]]:
     """One more group of every remainder that is mostly one person's, by draft."""
+    if all(key in draft.cells for draft in drafts for key in draft.evidence.table):
+        return {}  # nothing is withheld, and nothing is left of a margin
     taken: dict[int, list[Key]] = defaultdict(list)
     for table in _tables(drafts):
         for remainder in table.remainders():

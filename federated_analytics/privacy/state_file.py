@@ -66,8 +66,9 @@ class StateFile:
     def transaction(self) -> Iterator[sqlite3.Connection]:
         """One writing transaction, alone among threads and processes; durable at its end."""
         with self._readable(), self._connection() as connection:
-            connection.execute(f"PRAGMA journal_mode = {'WAL' if self.durable else 'MEMORY'}")
-            connection.execute(f"PRAGMA synchronous = {'FULL' if self.durable else 'OFF'}")
+            if self.durable:
+                connection.execute("PRAGMA journal_mode = WAL")
+                connection.execute("PRAGMA synchronous = FULL")
             connection.execute("BEGIN IMMEDIATE")
             try:
                 yield connection
@@ -91,6 +92,8 @@ class StateFile:
             return
         if not hasattr(self._own, "connection"):
             self._own.connection = self._connect()
+            for setting in ("page_size = 32768", "journal_mode = MEMORY", "synchronous = OFF"):
+                self._own.connection.execute(f"PRAGMA {setting}")
         yield self._own.connection
 
     def _connect(self) -> sqlite3.Connection:

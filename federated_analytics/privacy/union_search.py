@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from array import array
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 MAX_COMPARISONS = 2_000_000
 """Of pieces with what is still to be covered. A search that takes more ends as if it had found
 something. Populations divided tenfold, and each part tenfold again, take some 12,000."""
+MOST_LISTED = 100_000
+"""Persons of a set who are listed to take some of them; of a larger one each is looked up."""
 
 
 class Probes:
@@ -24,32 +27,54 @@ class Probes:
 
     Sets that differ by k persons among these differ by k: most that do not fit are found out
     without being decompressed.
+
+    Args:
+        beside: other probes, whose words come first. No person is a bit of both: to leave out
+            one would count as two.
     """
 
-    def __init__(self, persons: set[int]) -> None:
+    def __init__(self, persons: set[int], beside: Probes | None = None) -> None:
         import numpy as np
         from pyroaring import BitMap64
 
-        self._sorted = np.array(sorted(persons), dtype=np.uint64)
-        self._bitmap = BitMap64(self._sorted)
+        self._beside: Probes | None = beside
 
-    def mask(self, bitmap: Any) -> Mask:
-        """Words in which bit i is set where the i-th probed person is in `bitmap`."""
+        self._sorted = np.array(sorted(persons), dtype=np.uint64)
+        if beside is not None:
+            assert beside._beside is None
+            self._sorted = np.setdiff1d(self._sorted, beside._sorted, assume_unique=True)
+        self._bitmap = BitMap64(array("Q", self._sorted.tobytes()))
+        self._first: int = beside.words if beside else 0
+        self.words: int = self._first + -(-len(self._sorted) // 64)
+
+    def mask(self, bitmap: Any, known: Mask | None = None) -> Mask:
+        """Words in which bit i is set where the i-th probed person is in `bitmap`.
+
+        Args:
+            known: the mask of the probes beside, where it is at hand.
+        """
         import numpy as np
 
         members = np.asarray((bitmap & self._bitmap).to_array(), dtype=np.uint64)
-        bits = np.zeros(-(-len(self._sorted) // 64) * 64, dtype=np.bool_)
+        bits = np.zeros(64 * (self.words - self._first), dtype=np.bool_)
         bits[np.searchsorted(self._sorted, members)] = True
-        return np.packbits(bits, bitorder="little").view("<u8").astype(np.uint64)
+        mask = np.packbits(bits, bitorder="little").view("<u8").astype(np.uint64)
+        if self._beside is None:
+            return mask
+        return np.concatenate([self._beside.mask(bitmap) if known is None else known, mask])
 
     def person(self, word: int, bit: int) -> int:
         """The person of one bit."""
-        return int(self._sorted[64 * word + bit])
+        if self._beside is not None and word < self._first:
+            return self._beside.person(word, bit)
+        return int(self._sorted[64 * (word - self._first) + bit])
 
 
 def spread(bitmap: Any, count: int) -> set[int]:
     """About `count` members of a bitmap, evenly by rank."""
     step = max(1, len(bitmap) // count)
+    if len(bitmap) <= MOST_LISTED:
+        return set(bitmap.to_array()[step // 2 :: step])
     return {int(bitmap[rank]) for rank in range(step // 2, len(bitmap), step)}
 
 
@@ -66,13 +91,12 @@ class Pieces:
     sizes: NDArray[np.int64]
 
     @classmethod
-    def of(cls, sets: Sequence[PersonBitmap], probes: Probes) -> Pieces:
-        """The sets, each once; at least one."""
+    def of(cls, sets: Mapping[PersonBitmap, Mask]) -> Pieces:
+        """The sets with their masks; at least one."""
         import numpy as np
 
-        distinct = {(s.persons, s.fingerprint): s for s in sets}
-        ordered = [distinct[key] for key in sorted(distinct, reverse=True)]
-        masks = np.stack([probes.mask(s.bitmap()) for s in ordered])
+        ordered = sorted(sets, key=lambda s: s.persons, reverse=True)
+        masks = np.stack([sets[s] for s in ordered])
         return cls(ordered, masks, np.array([s.persons for s in ordered], dtype=np.int64))
 
 
@@ -86,7 +110,7 @@ class _State:
         over: persons that the pieces hold too many
         fitting: positions of pieces that fitted one step before; what does not fit never will
         left_out: persons that no piece is to cover
-        fingerprint: sum over the pieces; equal for two ways to cover the same persons
+        pieces: positions of those that were taken
     """
 
     rest: Any
@@ -94,7 +118,7 @@ class _State:
     over: int
     fitting: NDArray[np.intp]
     left_out: frozenset[int] = frozenset()
-    fingerprint: int = 0
+    pieces: tuple[int, ...] = ()
 
 
 class UnionSearch:
@@ -118,17 +142,17 @@ class UnionSearch:
         outside = np.bitwise_count(self._pieces.masks & ~mask).sum(axis=1)
         return self._uncovered(np.flatnonzero(outside < self._k), mask) < self._k
 
-    def almost_covers(self, whole: Any, *, over: int) -> bool:
+    def almost_covers(self, whole: Any, *, over: int, mask: Mask) -> bool:
         """Whether pieces make up `whole` but for 1 to k - 1 persons left out or too many.
 
         Args:
             whole: a bitmap of at least k persons.
             over: persons who are too many before any piece is added.
+            mask: which of the probed persons are in `whole`.
         """
         import numpy as np
 
-        every = np.arange(len(self._pieces.sets))
-        start = _State(whole, self._probes.mask(whole), over, every)
+        start = _State(whole, mask, over, np.arange(len(self._pieces.sets)))
         fitting = self._fitting(start)
         if int(self._pieces.sizes[fitting].sum()) + self._k <= len(whole):
             return False
@@ -159,21 +183,31 @@ class UnionSearch:
             left = len(state.rest) + len(state.left_out)
             if left < self._k and (left or state.over):
                 return True
-            known = state.fingerprint, state.left_out
-            if not state.rest or known in self._seen:
+            if not state.rest:
                 continue
-            self._seen.add(known)
-            # Reversed: the largest piece is the first that is tried.
-            waiting += reversed(list(self._after(state, start)))
+            state = replace(state, fitting=self._fitting(state))
             if self._work > MAX_COMPARISONS:
                 return True
+            uncovered = self._uncovered(state.fitting, state.mask)
+            if uncovered + len(state.left_out) >= self._k or self._is_seen(state):
+                continue
+            # Reversed: the largest piece is the first that is tried.
+            waiting += reversed(list(self._after(state, start)))
+        return False
+
+    def _is_seen(self, state: _State) -> bool:
+        """Whether the same persons were covered in another way before."""
+        # A fingerprint is a walk over the persons of a set: it is asked for last.
+        covered = sum(self._pieces.sets[p].fingerprint for p in state.pieces) % 2**64
+        known = covered, state.left_out
+        if known in self._seen:
+            return True
+        self._seen.add(known)
         return False
 
     def _after(self, state: _State, start: _State) -> Iterator[_State]:
         """The next person is in one of the pieces, or is left out."""
-        fitting = self._fitting(state)
-        if self._uncovered(fitting, state.mask) + len(state.left_out) >= self._k:
-            return
+        fitting = state.fitting
         word, bit = self._next_probe(state, start)
         candidates = fitting
         if bit:
@@ -182,9 +216,9 @@ class UnionSearch:
         else:
             person = int(state.rest.min())
         for position in candidates:
-            yield from self._with(replace(state, fitting=fitting), int(position), person)
+            yield from self._with(state, int(position), person)
         if len(state.left_out) + 1 < self._k:
-            yield self._leaving_out(person, state, fitting, word, bit)
+            yield from self._leaving_out(person, state, fitting, word, bit)
 
     def _next_probe(self, state: _State, start: _State) -> tuple[int, int]:
         """Word and bit of the probed person who is to be covered next; bit 0 where all are.
@@ -219,16 +253,20 @@ class UnionSearch:
                 rest=state.rest - bitmap,
                 mask=state.mask & ~self._pieces.masks[position],
                 over=over,
-                fingerprint=(state.fingerprint + piece.fingerprint) % 2**64,
+                pieces=(*state.pieces, position),
             )
 
     def _leaving_out(
         self, person: int, state: _State, fitting: NDArray[np.intp], word: int, bit: int
-    ) -> _State:
-        rest, mask = state.rest.copy(), state.mask.copy()
-        rest.discard(person)
+    ) -> Iterator[_State]:
+        """The state without one person; none where the pieces without her leave out too many."""
+        mask, left_out = state.mask, state.left_out | {person}
         if bit:
+            mask = mask.copy()
             mask[word] &= ~mask.dtype.type(bit)
             fitting = fitting[(self._pieces.masks[fitting, word] & mask.dtype.type(bit)) == 0]
-        left_out = state.left_out | {person}
-        return replace(state, rest=rest, mask=mask, fitting=fitting, left_out=left_out)
+        if self._uncovered(fitting, mask) + len(left_out) >= self._k:
+            return
+        rest = state.rest.copy()
+        rest.discard(person)
+        yield replace(state, rest=rest, mask=mask, fitting=fitting, left_out=left_out)

@@ -18,7 +18,7 @@ from federated_analytics.privacy.overlap import (
     sizes_near,
     too_similar,
 )
-from federated_analytics.privacy.person_bitmap import PersonBitmap, hashes
+from federated_analytics.privacy.person_bitmap import PersonBitmap
 
 K = 5
 BMI = frozenset({"bmi"})
@@ -239,9 +239,12 @@ def test_strata_are_compared_one_by_one_and_by_size(sets: list[set[int]], k: int
         max_size=5,
     )
 )
-def test_rows_make_the_set_that_their_ids_make(runs: list[tuple[int, int, int]]) -> None:
+def test_flags_make_the_set_that_their_ids_make(runs: list[tuple[int, int, int]]) -> None:
     """Runs and combs of ids, dense and sparse, over several blocks of 2^16."""
     ids = np.unique(np.concatenate([np.arange(0), *(np.arange(a, a + n, by) for a, n, by in runs)]))
-    found = PersonBitmap.from_rows(ids, hashes(np.arange(210_000)))
+    flags = np.zeros(211_000, dtype=np.bool_)
+    flags[ids] = True
+    found = PersonBitmap.from_flags(flags)
     assert found == PersonBitmap.from_ids(ids)
+    assert found.fingerprint == PersonBitmap.from_ids(ids).fingerprint
     assert list(found.bitmap()) == [int(i) + 2**63 for i in ids]
