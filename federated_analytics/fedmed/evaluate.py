@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from federated_analytics.errors import RequestRefused, did_you_mean
+from federated_analytics.errors import did_you_mean
 from federated_analytics.fedmed import dates
+from federated_analytics.fedmed.comparisons import compared
 from federated_analytics.fedmed.expression import (
     ARITHMETIC,
     COMPARISONS,
@@ -22,91 +23,30 @@ from federated_analytics.fedmed.expression import (
     Filter,
 )
 from federated_analytics.fedmed.fragments import DATE, NUMBER, TEXT, TRUTH, Fragment
+from federated_analytics.fedmed.rows import (
+    NUMERIC,
+    SAFE,
+    Array,
+    OtherRows,
+    Rows,
+    UnknownColumn,
+    UnknownRowOperation,
+    WrongKind,
+    all_present,
+    is_held,
+    mask_of,
+    series_of,
+    without_zone,
+)
 
 if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
     from numpy.typing import NDArray
 
-Array = Any
 Find = Callable[[str], Fragment]
 Observe = Callable[["Expression", Any], None]
 OwnRows = Callable[[str], Callable[..., Any] | None]
-
-
-class UnknownColumn(RequestRefused):
-    """A column that a fragment does not have."""
-
-    code = "unknown_column"
-
-
-class UnknownRowOperation(RequestRefused):
-    """An operation on rows that the server does not offer."""
-
-    code = "unknown_operation"
-
-
-class WrongKind(RequestRefused):
-    """An operation on a kind of value that it is not for."""
-
-    code = "wrong_kind"
-
-
-class OtherRows(RequestRefused):
-    """Two columns, or a column and a mask, that are not of the same rows."""
-
-    code = "other_rows"
-    default_remedy = "Combine columns of the same fragments and the same filter."
-
-
-@dataclass(frozen=True)
-class Rows:
-    """The rows of an expression.
-
-    Fields:
-        values: float64, int64, bool, datetime64 or object of text; one a row
-        present: which rows have a value
-        kind: "number", "text", "truth" or "date"
-        positions: of the rows in the fragment; None where they are all of its rows
-        scalar: the same value for each row, of a constant
-        kept: what was computed of just these rows; those of a column outlive the request
-    """
-
-    values: Array
-    present: Array
-    kind: str
-    positions: NDArray[np.int64] | None = None
-    scalar: bool = False
-    kept: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
-
-    def __len__(self) -> int:
-        return len(self.values)
-
-    @property
-    def extent(self) -> object:
-        """Of two parts with one text, whether they are over the same rows."""
-        return len(self.values)
-
-    @property
-    def there(self) -> int:
-        """How many rows have a value; counted once."""
-        import numpy as np
-
-        if "there" not in self.kept:
-            self.kept["there"] = int(np.count_nonzero(self.present))
-        return int(self.kept["there"])
-
-    @property
-    def is_complete(self) -> bool:
-        """Whether every row has a value."""
-        return self.there == len(self)
-
-    def floats(self) -> Array:
-        """The values that are there, as float64; dates as days since 1970-01-01."""
-        import numpy as np
-
-        there = self.values[self.present]
-        return dates.days(there) if self.kind == DATE else np.asarray(there, dtype=np.float64)
 
 
 @dataclass(frozen=True)
@@ -168,7 +108,7 @@ class Evaluation:
             raise WrongKind("An operation has a column among its operands.", where=str(apply)[:200])
         positions = _common_positions(arguments, apply)
         if apply.name in COMPARISONS:
-            found = _compared(apply, *arguments)
+            found = compared(apply, *arguments)
         elif apply.name in LOGIC or apply.name == "not":
             found = _logical(apply, arguments)
         elif apply.name in ("add", "sub") and is_of_dates(argument.kind for argument in arguments):
@@ -192,18 +132,7 @@ class Evaluation:
             raise UnknownRowOperation(f"The server has no operation {apply.name[:60]!r} on rows.")
         values = by_row(own, arguments, apply.name)
         kind = TRUTH if values.dtype.kind == "b" else NUMBER
-        return Rows(values, _all_present(arguments) & is_held(values), kind)
-
-
-LARGEST = 1e140
-"""Numbers beyond count as missing, so that no row makes a sum of squares overflow."""
-
-
-def is_held(values: Array) -> Array:
-    """Which numbers are within what is computed with; NaN is not."""
-    import numpy as np
-
-    return np.abs(values) <= LARGEST
+        return Rows(values, all_present(arguments) & is_held(values), kind)
 
 
 def _stored(series: pd.Series, kind: str) -> Rows:
@@ -255,110 +184,23 @@ def _filtered(rows: Rows, mask: Rows, place: Expression) -> Rows:
     if mask.kind != TRUTH:
         raise WrongKind("A mask is true or false for each row.", where=str(place)[:200])
     positions = _common_positions([rows, mask], place)
-    kept = mask.values & mask.present
+    kept = mask.truths
     positions = np.flatnonzero(kept) if positions is None else positions[kept]
     return Rows(rows.values[kept], rows.present[kept], rows.kind, positions)
 
 
-def _all_present(arguments: list[Rows]) -> Array:
-    import numpy as np
-
-    columns = [a for a in arguments if not a.scalar]
-    lacking = [a.present for a in columns if not a.is_complete]
-    if not lacking:
-        return np.ones(len(columns[0]), dtype=bool)
-    return np.logical_and.reduce(lacking)
-
-
-def _compared(apply: Apply, left: Rows, right: Rows) -> Rows:
-    """As pandas: a missing value equals nothing, and is different from everything."""
-    import numpy as np
-
-    present = _all_present([left, right])
-    a, b = _comparable(apply, left, right)
-    operation: dict[str, Any] = {
-        "eq": np.equal,
-        "ne": np.not_equal,
-        "lt": np.less,
-        "le": np.less_equal,
-        "gt": np.greater,
-        "ge": np.greater_equal,
-    }
-    if DATE not in (left.kind, right.kind) and left.kind == TEXT:
-        result = _texts_compared(operation[apply.name], a, b, present)
-    else:
-        with np.errstate(invalid="ignore"):
-            result = operation[apply.name](a, b)
-    if not present.all():
-        result = np.where(present, result, apply.name == "ne").astype(bool)
-    return Rows(result, np.ones(len(result), dtype=bool), TRUTH)
-
-
-def _texts_compared(operation: Any, a: Array, b: Array, present: Array) -> Array:
-    import numpy as np
-
-    result = np.zeros(len(present), dtype=bool)
-    left = a if len(a) == 1 else a[present]
-    right = b if len(b) == 1 else b[present]
-    if present.any():
-        result[present] = operation(left, right).astype(bool)
-    return result
-
-
-_NUMERIC = (NUMBER, TRUTH)
-
-
-def _comparable(apply: Apply, left: Rows, right: Rows) -> tuple[Array, Array]:
-    kinds = {left.kind, right.kind}
-    if kinds <= set(_NUMERIC) or (len(kinds) == 1 and TEXT in kinds):
-        return left.values, right.values
-    if kinds == {DATE}:
-        return left.values, right.values
-    if kinds == {DATE, TEXT}:
-        return _moments_of(left, apply), _moments_of(right, apply)
-    raise WrongKind(
-        f"A {left.kind} is not compared with a {right.kind}.",
-        where=str(apply)[:200],
-        remedy="Write the constant as the column's kind: 3, '3', True or '2020-01-31'.",
-    )
-
-
-def _moments_of(rows: Rows, apply: Expression) -> Array:
-    import pandas as pd
-
-    if rows.kind == DATE:
-        return rows.values
-    try:
-        return _without_zone(pd.to_datetime(_series(rows), format="ISO8601", utc=True))
-    except ValueError as error:
-        raise WrongKind(
-            "A date is written as ISO 8601 text: '2020-01-31'.", where=str(apply)[:200]
-        ) from error
-
-
-def _series(rows: Rows) -> pd.Series:
-    import pandas as pd
-
-    return pd.Series(rows.values, dtype=rows.values.dtype)
-
-
-def _without_zone(moments: pd.Series) -> Array:
-    return moments.dt.tz_localize(None).to_numpy()
-
-
 def _logical(apply: Apply, arguments: list[Rows]) -> Rows:
-    import numpy as np
 
     if any(a.kind != TRUTH for a in arguments):
         raise WrongKind("&, | and ~ are for masks.", where=str(apply)[:200])
-    held = [a.values & a.present for a in arguments]
+    held = [a.truths for a in arguments]
     if apply.name == "not":
         result = ~held[0]
     elif apply.name == "and":
         result = held[0] & held[1]
     else:
         result = held[0] | held[1]
-    return Rows(result, np.ones(len(result), dtype=bool), TRUTH)
+    return mask_of(result)
 
 
 def _computed(apply: Apply, arguments: list[Rows]) -> Rows:
@@ -366,7 +208,7 @@ def _computed(apply: Apply, arguments: list[Rows]) -> Rows:
     import numpy as np
 
     for argument in arguments:
-        if argument.kind not in _NUMERIC:
+        if argument.kind not in NUMERIC:
             raise WrongKind(
                 f"Arithmetic is for numbers, not for {argument.kind}.", where=str(apply)[:200]
             )
@@ -385,7 +227,7 @@ def _computed(apply: Apply, arguments: list[Rows]) -> Rows:
         numbers = [n.astype(np.float64) for n in numbers]
     with np.errstate(all="ignore"):
         result = operation[apply.name](*numbers)
-    present = _all_present(arguments)
+    present = all_present(arguments)
     if result.dtype == np.float64:
         present = present & is_held(result)
     return Rows(result, present, NUMBER)
@@ -406,7 +248,7 @@ def is_of_dates(kinds: Iterable[str]) -> bool:
 
 def moved_kind(apply: Apply, left: str, right: str) -> str:
     """Kind of a sum or a difference with dates; WrongKind where there is none."""
-    numeric = {left, right} & set(_NUMERIC)
+    numeric = {left, right} & set(NUMERIC)
     if apply.name == "sub" and left == right == DATE:
         return NUMBER
     if numeric and DATE in (left, right) and (apply.name == "add" or left == DATE):
@@ -432,7 +274,7 @@ def _moved(apply: Apply, left: Rows, right: Rows) -> Rows:
     import numpy as np
 
     left, right = (_dated_constant(apply, side) for side in (left, right))
-    present = _all_present([left, right])
+    present = all_present([left, right])
     if moved_kind(apply, left.kind, right.kind) == NUMBER:
         return Rows(dates.difference(left.values, right.values), present, NUMBER)
     if left.kind != DATE:
@@ -455,16 +297,12 @@ def _rounded(apply: Apply, rows: Rows, step: Rows) -> Rows:
     """The nearest multiple of the step, halves up."""
     import numpy as np
 
-    if rows.kind not in _NUMERIC:
+    if rows.kind not in NUMERIC:
         raise WrongKind(f"round is for numbers, not for {rows.kind}.", where=str(apply)[:200])
     size = float(step.values[0])
     with np.errstate(all="ignore"):
         result = np.floor(rows.values.astype(np.float64) / size + 0.5) * size
     return Rows(result, rows.present & is_held(result), NUMBER)
-
-
-_SAFE = 2**53
-"""Whole numbers up to here are the same as float64, so nothing is lost by changing over."""
 
 
 def _stays_whole(name: str, numbers: list[Array]) -> bool:
@@ -473,9 +311,9 @@ def _stays_whole(name: str, numbers: list[Array]) -> bool:
 
     largest = [int(np.abs(n).max()) if len(n) else 0 for n in numbers]
     if name in ("add", "sub"):
-        return sum(largest) < _SAFE
+        return sum(largest) < SAFE
     if name == "mul":
-        return largest[0] * largest[1] < _SAFE
+        return largest[0] * largest[1] < SAFE
     return name in ("neg", "abs")
 
 
@@ -485,11 +323,11 @@ def _dated(apply: Apply, rows: Rows) -> Rows:
 
     if rows.kind not in (DATE, TEXT):
         raise WrongKind(f"{apply.name} is for dates, not for {rows.kind}.", where=str(apply)[:200])
-    series = _series(rows)
+    series = series_of(rows)
     if rows.kind == TEXT:  # a lone surrogate would be an error, and is no date
         series = series.where([isinstance(v, str) and v.isascii() for v in rows.values], None)
     read = pd.to_datetime(series, format="ISO8601", errors="coerce", utc=True)
-    values = _without_zone(read)
+    values = without_zone(read)
     present = rows.present & dates.is_in_range(values)
     if apply.name == "date":
         return Rows(values, present, DATE)

@@ -23,8 +23,8 @@ from federated_analytics.fedmed.fragments import TRUTH
 from federated_analytics.fedmed.ops import WrongRelease
 
 if TYPE_CHECKING:
-    from federated_analytics.fedmed.evaluate import Rows
     from federated_analytics.fedmed.protocol import Ask
+    from federated_analytics.fedmed.rows import Rows
 
 log = logging.getLogger(__name__)
 MOST_LEVELS = 10_000

@@ -19,10 +19,11 @@ from federated_analytics.aggregates.records import Records
 from federated_analytics.aggregates.table import Key
 from federated_analytics.errors import RequestRefused
 from federated_analytics.fedmed import dates, grid
-from federated_analytics.fedmed.evaluate import Evaluation, OtherRows, Rows, WrongKind, is_held
+from federated_analytics.fedmed.evaluate import Evaluation
 from federated_analytics.fedmed.expression import Column
 from federated_analytics.fedmed.fragments import DATE, NUMBER, TEXT, TRUTH, Fragment
 from federated_analytics.fedmed.protocol import Ask
+from federated_analytics.fedmed.rows import OtherRows, Rows, WrongKind, every_one, is_held, narrow
 
 if TYPE_CHECKING:
     import numpy as np
@@ -110,7 +111,7 @@ class Part:
         import numpy as np
 
         if self._is_complete:
-            return np.ones(self.rows, dtype=bool)
+            return every_one(self.rows)
         lacking = [self._chosen(o.present) for o in self.operands if not o.is_complete]
         found: NDArray[np.bool_] = np.logical_and.reduce(lacking)
         return found
@@ -146,7 +147,9 @@ def prepare(fragment: Fragment) -> None:
     for path, kind in fragment.kinds.items():
         rows = Evaluation(lambda name: fragment, "").rows(Column(path))
         if kind in (NUMBER, TRUTH):
-            Part((rows,)).moments()
+            moments = Part((rows,)).moments()
+        if kind == NUMBER and rows.values.dtype.kind == "i" and rows.is_complete and moments.n:
+            rows.kept["whole"] = narrow(rows.values, moments.least, moments.greatest)
         if kind in (TEXT, TRUTH) and len(_coded(rows)[1]) <= MAX_PREPARED:
             groups((rows,), len(rows))
 
@@ -216,18 +219,18 @@ def _grouped(by: tuple[Rows, ...]) -> Groups:
     return found
 
 
-def _coded(rows: Rows) -> tuple[NDArray[np.int64], list[str]]:
+def _coded(rows: Rows) -> tuple[NDArray[Any], list[str]]:
     """The level of each row, -1 where there is none, and the levels as text; kept."""
     import numpy as np
     import pandas as pd
 
     if "codes" not in rows.kept:
         codes, unique = pd.factorize(rows.values)
-        codes = np.where(rows.present, codes, -1)
+        codes = narrow(np.where(rows.present, codes, -1), -1, len(unique))
         # An index of texts would be of Arrow's, which has no lone surrogates.
         values = unique if rows.kind == TEXT else pd.Index(unique)
         rows.kept["codes"] = codes, [text_of(value, rows.kind) for value in values]
-    found: tuple[NDArray[np.int64], list[str]] = rows.kept["codes"]
+    found: tuple[NDArray[Any], list[str]] = rows.kept["codes"]
     return found
 
 

@@ -225,7 +225,7 @@ def test_what_other_threads_print_goes_where_it_went(capsys: pytest.CaptureFixtu
     before = sys.stdout
     thread = threading.Thread(target=prints)
     thread.start()
-    from federated_analytics.fedmed.evaluate import Rows
+    from federated_analytics.fedmed.rows import Rows
 
     rows = Rows(np.arange(3.0), np.ones(3, dtype=bool), "number")
     assert by_row(waits, [rows], "waits").tolist() == [0, 1, 2]

@@ -20,7 +20,6 @@ from federated_analytics.aggregates.moments import Moments
 from federated_analytics.aggregates.records import Records
 from federated_analytics.aggregates.table import Key
 from federated_analytics.fedmed import grid
-from federated_analytics.fedmed.evaluate import OtherRows, WrongKind
 from federated_analytics.fedmed.fragments import DATE, NUMBER, TRUTH
 from federated_analytics.fedmed.protocol import Ask
 from federated_analytics.fedmed.reduce import (
@@ -33,6 +32,7 @@ from federated_analytics.fedmed.reduce import (
     moments_of_truth,
     text_of,
 )
+from federated_analytics.fedmed.rows import OtherRows, WrongKind
 from federated_analytics.fedmed.sql.rows import Relation, Sql, SqlRows, number, ordered
 from federated_analytics.fedmed.sql.table import Snapshot
 

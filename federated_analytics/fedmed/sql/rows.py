@@ -17,17 +17,7 @@ import sqlalchemy as sa
 
 from federated_analytics.errors import did_you_mean
 from federated_analytics.fedmed import dates
-from federated_analytics.fedmed.evaluate import (
-    LARGEST,
-    Observe,
-    OtherRows,
-    UnknownColumn,
-    UnknownRowOperation,
-    WrongKind,
-    dated_constant,
-    is_of_dates,
-    moved_kind,
-)
+from federated_analytics.fedmed.evaluate import Observe, dated_constant, is_of_dates, moved_kind
 from federated_analytics.fedmed.expression import (
     ARITHMETIC,
     COMPARISONS,
@@ -41,6 +31,13 @@ from federated_analytics.fedmed.expression import (
     Filter,
 )
 from federated_analytics.fedmed.fragments import DATE, NUMBER, TEXT, TRUTH, Keys
+from federated_analytics.fedmed.rows import (
+    LARGEST,
+    OtherRows,
+    UnknownColumn,
+    UnknownRowOperation,
+    WrongKind,
+)
 
 if TYPE_CHECKING:
     from federated_analytics.fedmed.privacy import Saturation
