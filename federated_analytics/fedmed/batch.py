@@ -8,8 +8,9 @@ import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from types import TracebackType
-from typing import TYPE_CHECKING, Protocol, Self, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, Self, cast, runtime_checkable
 
 from federated_analytics.fedmed.errors import Failure
 from federated_analytics.fedmed.protocol import MAX_ASKS, MAX_NODES, Ask, Asks
@@ -204,12 +205,13 @@ class _Server:
 
 def _send(queries: Sequence[Query]) -> None:
     channels: dict[Channel, dict[str, _Server]] = {}
+    requests = _Requests()
     for query in queries:
         for position, source in enumerate(query.sources):
             servers = channels.setdefault(source.channel, {})
             servers.setdefault(source.server, _Server()).add(query, position)
     found: dict[tuple[int, int], Reply | Failure] = {}
-    for replies in _at_once(channels):
+    for replies in _at_once(channels, requests):
         found.update(replies)
     for query in queries:
         query.replies = tuple(found[query.serial, i] for i in range(len(query.sources)))
@@ -217,34 +219,43 @@ def _send(queries: Sequence[Query]) -> None:
 
 
 def _at_once(
-    channels: Mapping[Channel, Mapping[str, _Server]],
+    channels: Mapping[Channel, Mapping[str, _Server]], requests: _Requests
 ) -> Iterator[dict[tuple[int, int], Reply | Failure]]:
     """First what can be sent at once is, to every server; a thread each waits for the others."""
-    begun = {channel: _begun(channel, servers) for channel, servers in channels.items()}
+    begun = {channel: _begun(channel, servers, requests) for channel, servers in channels.items()}
     ours = [channel for channel, first in begun.items() if first is not None]
     theirs = [channel for channel, first in begun.items() if first is None]
     if theirs and not ours:
         ours.append(theirs.pop())
     if not theirs:
-        yield from (_ask(channel, channels[channel], begun[channel]) for channel in ours)
+        yield from (_ask(c, channels[c], requests, begun[c]) for c in ours)
         return
     from concurrent.futures import ThreadPoolExecutor
 
     with ThreadPoolExecutor(max_workers=min(64, len(theirs))) as pool:
-        waiting = [pool.submit(_ask, channel, channels[channel]) for channel in theirs]
-        yield from (_ask(channel, channels[channel], begun[channel]) for channel in ours)
+        waiting = [pool.submit(_ask, c, channels[c], requests) for c in theirs]
+        yield from (_ask(c, channels[c], requests, begun[c]) for c in ours)
         yield from (one.result() for one in waiting)
 
 
-def _begun(channel: Channel, servers: Mapping[str, _Server]) -> Begun | None:
-    if not isinstance(channel, Beginning):
+def _begun(channel: Channel, servers: Mapping[str, _Server], requests: _Requests) -> Begun | None:
+    if not _begins(type(channel)):
         return None
     first = {name: next(_portions(server)) for name, server in servers.items()}
-    return channel.begin({name: _request(portion, channel) for name, portion in first.items()})
+    bodies = {name: requests.body(portion, channel) for name, portion in first.items()}
+    return cast(Beginning, channel).begin(bodies)
+
+
+@cache
+def _begins(channel: type[Channel]) -> bool:
+    return issubclass(channel, Beginning)
 
 
 def _ask(
-    channel: Channel, servers: Mapping[str, _Server], first: Begun | None = None
+    channel: Channel,
+    servers: Mapping[str, _Server],
+    requests: _Requests,
+    first: Begun | None = None,
 ) -> dict[tuple[int, int], Reply | Failure]:
     """Every reply of a channel's servers, by query and position."""
     answered: dict[tuple[str, str], Reply | Fault] = {}
@@ -254,8 +265,9 @@ def _ask(
         if first is not None:
             replies, first = first(), None
         else:
-            requests = {name: _request(portion, channel) for name, portion in portions.items()}
-            replies = channel.exchange(requests)
+            replies = channel.exchange(
+                {name: requests.body(portion, channel) for name, portion in portions.items()}
+            )
         for name, portion in portions.items():
             for text, reply in _read(replies[name], portion).items():
                 answered[name, text] = reply
@@ -280,13 +292,23 @@ def _portions(server: _Server) -> Iterator[dict[str, Ask]]:
     yield portion
 
 
-def _request(portion: Mapping[str, Ask], channel: Channel) -> bytes:
-    from federated_analytics import wire
-    from federated_analytics.messages import Request
+@dataclass
+class _Requests:
+    """The bodies of one run's requests; servers that are asked the same get the same."""
 
-    asks = Asks(tuple(portion.values())).to_json()
-    run = secrets.token_hex(16)
-    return wire.encode_request(Request(asks, 1, run, channel.seconds, kind="fedmed"))
+    run: str = field(default_factory=lambda: secrets.token_hex(16))
+    made: dict[tuple[object, ...], bytes] = field(default_factory=dict)
+
+    def body(self, portion: Mapping[str, Ask], channel: Channel) -> bytes:
+        from federated_analytics import wire
+        from federated_analytics.messages import Request
+
+        key = channel.seconds, *portion
+        if key not in self.made:
+            asks = Asks(tuple(portion.values())).to_json()
+            request = Request(asks, 1, self.run, channel.seconds, kind="fedmed")
+            self.made[key] = wire.encode_request(request)
+        return self.made[key]
 
 
 def _read(reply: bytes | Fault, portion: Mapping[str, Ask]) -> dict[str, Reply | Fault]:

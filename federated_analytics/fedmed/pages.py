@@ -32,7 +32,9 @@ HEADERS = {
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-store",
 }
-"""Of every response: nothing from elsewhere is loaded, and no script runs."""
+"""Of every page: nothing from elsewhere is loaded, and no script runs."""
+DATA_HEADERS = {name: HEADERS[name] for name in ("X-Content-Type-Options", "Cache-Control")}
+"""Of what is no page."""
 _NAV = {
     "/": "Status",
     "/ops": "Operations",

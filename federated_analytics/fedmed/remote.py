@@ -7,7 +7,7 @@ import random
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -75,50 +75,45 @@ class HttpServer:
                 "POST",
                 self._address,
                 body=body,
-                headers=self._headers,
+                headers=_headers(self._token),
                 timeout=Timeout(connect=min(10.0, self.seconds), read=self.seconds),
                 redirect=False,
                 preload_content=False,
             ) as response:
-                return _read(response)
+                return _read(response.status, response.headers.get("content-type", ""), response)
         except _failures() as error:
             return _fault(error, self.seconds)
 
     def begin(self, requests: Mapping[str, bytes]) -> Begun | None:
         """Sends on a connection that is open; where that was closed, `exchange` asks again."""
-        from urllib3 import ProxyManager
-
-        manager = _pool(self.ip, self.certificates)
-        if isinstance(manager, ProxyManager) or len(requests) != 1:
+        pool, head = _direct(self.ip, self.certificates), _head(self._address, self._token)
+        if pool is None or head is None or len(requests) != 1:
             return None
         ((server, body),) = requests.items()
+        connection: Any = pool._get_conn()
+        if not connection.is_connected:
+            pool._put_conn(connection)
+            return None
         try:
-            pool = manager.connection_from_url(self._address)
-            connection = pool._get_conn()
-            if not connection.is_connected:
-                pool._put_conn(connection)
-                return None
-            connection.timeout = self.seconds
-            connection.request(
-                "POST",
-                urlsplit(self._address).path,
-                body=body,
-                headers=self._headers,
-                preload_content=False,
-            )
+            connection.sock.settimeout(self.seconds)
+            # In one piece: the server wakes once, not for the head and then for the body.
+            connection.sock.sendall(head % len(body) + body)
         except _failures():
+            connection.close()
             return None
         until = time.monotonic() + self.seconds
 
         def finish() -> Mapping[str, bytes | Fault]:
             try:
-                found = _finished(connection, max(0.001, until - time.monotonic()))
+                found, is_open = _finished(connection.sock, max(0.001, until - time.monotonic()))
             except _failures() as error:
-                found = _fault(error, self.seconds)
-            if isinstance(found, Fault):
+                found, is_open = _fault(error, self.seconds), False
+            if is_open:
+                pool._put_conn(connection)
+            else:
                 connection.close()
-                return self.exchange(requests) if found.code in _AGAIN else {server: found}
-            pool._put_conn(connection)
+            if isinstance(found, Fault) and found.code in _AGAIN:
+                return self.exchange(requests)
             return {server: found}
 
         return finish
@@ -128,18 +123,41 @@ class HttpServer:
         return f"{self.ip.rstrip('/')}/answer"
 
     @property
-    def _headers(self) -> dict[str, str]:
-        headers = {"content-type": "application/octet-stream"}
-        token = self.token or os.environ.get(TOKEN_VARIABLE, "")
-        return {**headers, "authorization": f"Bearer {token}"} if token else headers
+    def _token(self) -> str:
+        return self.token or os.environ.get(TOKEN_VARIABLE, "")
 
 
-def _finished(connection: Any, seconds: float) -> bytes | Fault:
-    """What comes back on a connection on which a request was sent."""
-    if connection.sock is None:
+def _headers(token: str) -> dict[str, str]:
+    headers = {"content-type": "application/octet-stream", "accept-encoding": "identity"}
+    return {**headers, "authorization": f"Bearer {token}"} if token else headers
+
+
+@lru_cache(maxsize=256)
+def _head(address: str, token: str) -> bytes | None:
+    """A request up to the length of its body, that is filled in; None of what needs quoting."""
+    parts = urlsplit(address)
+    if not all("!" <= c <= "~" and c not in "%@" for c in parts.netloc + parts.path + token):
+        return None
+    lines = [f"POST {parts.path} HTTP/1.1", f"Host: {parts.netloc}", "Content-Length: %d"]
+    lines += (f"{name}: {value}" for name, value in _headers(token).items())
+    return "\r\n".join([*lines, "", ""]).encode()
+
+
+def _finished(socket: Any, seconds: float) -> tuple[bytes | Fault, bool]:
+    """What comes back on a connection on which a request was sent, and whether it stays open."""
+    from http.client import HTTPResponse
+
+    if socket is None:
         raise ConnectionError("closed meanwhile")
-    connection.timeout = seconds
-    return _read(connection.getresponse())
+    socket.settimeout(seconds)
+    with HTTPResponse(socket, method="POST") as response:
+        response.begin()
+        found = _read(response.status, response.getheader("content-type", ""), response)
+        if isinstance(found, Fault):
+            return found, False
+        if response.length:
+            raise ConnectionError("cut short")
+        return found, not response.will_close
 
 
 @cache
@@ -181,6 +199,15 @@ def _fault(error: Exception, seconds: float) -> Fault:
 
 
 @cache
+def _direct(ip: str, certificates: str) -> urllib3.HTTPConnectionPool | None:
+    """Connections to a server that no proxy stands before."""
+    from urllib3 import ProxyManager
+
+    manager = _pool(ip, certificates)
+    return None if isinstance(manager, ProxyManager) else manager.connection_from_url(ip)
+
+
+@cache
 def _pool(ip: str, certificates: str) -> urllib3.PoolManager:
     """Connections to one server. Requests to this machine go past any proxy."""
     from urllib.request import getproxies, proxy_bypass
@@ -199,12 +226,11 @@ def _pool(ip: str, certificates: str) -> urllib3.PoolManager:
     return urllib3.ProxyManager(proxy, **given) if proxy else urllib3.PoolManager(**given)
 
 
-def _read(response: urllib3.BaseHTTPResponse) -> bytes | Fault:
+def _read(status: int, kind: str, response: Any) -> bytes | Fault:
     """A release's bytes, or what the status says. Never more than a release may have."""
-    if response.status != 200:
-        other = Fault("server_failed", f"The server answered with status {response.status}.")
-        return _STATUS.get(response.status, other)
-    kind = response.headers.get("content-type", "")
+    if status != 200:
+        other = Fault("server_failed", f"The server answered with status {status}.")
+        return _STATUS.get(status, other)
     if kind.startswith(("text/html", "text/plain")):
         return Fault(
             "not_fedmed",
@@ -212,7 +238,7 @@ def _read(response: urllib3.BaseHTTPResponse) -> bytes | Fault:
             "Is a login page or a proxy in between? Is this a FedMed server?",
         )
     body = bytearray()
-    for piece in response.stream(2**16):
+    while piece := response.read(2**16):
         body += piece
         if len(body) > MAX_REPLY_BYTES:
             return Fault("too_large", "The server's answer is too large.", "Ask for less.")

@@ -162,7 +162,7 @@ class Server:
         """
         from federated_analytics.fedmed import pages
 
-        headers = [("Content-Type", "application/octet-stream"), *pages.HEADERS.items()]
+        headers = [("Content-Type", "application/octet-stream"), *pages.DATA_HEADERS.items()]
 
         def application(environ: WSGIEnvironment, start: StartResponse) -> Iterable[bytes]:
             length = environ.get("CONTENT_LENGTH") or ""

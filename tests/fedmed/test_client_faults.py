@@ -124,9 +124,17 @@ def test_a_connection_that_was_closed_meanwhile_is_made_anew(site: FakeSite) -> 
         assert total(ip) == 6
 
 
-@pytest.mark.parametrize(
+def cut_short(handler: BaseHTTPRequestHandler, body: bytes) -> tuple[int, str, bytes]:
+    head = f"HTTP/1.1 200 OK\r\ncontent-type: {OCTETS}\r\ncontent-length: 99\r\n\r\nabc"
+    handler.wfile.write(head.encode())
+    handler.connection.shutdown(socket.SHUT_RDWR)
+    raise ConnectionError
+
+
+NO_ANSWER = pytest.mark.parametrize(
     ("respond", "code"),
     [
+        (cut_short, "connection_lost"),
         (always(200, "text/html; charset=utf-8", b"<html>login</html>"), "not_fedmed"),
         (always(404, "text/html", b"<html>nothing</html>"), "not_fedmed"),
         (always(500, "text/html", b"<html>Traceback: secret</html>"), "server_failed"),
@@ -138,12 +146,51 @@ def test_a_connection_that_was_closed_meanwhile_is_made_anew(site: FakeSite) -> 
         (always(200, OCTETS, bytes(9 * 2**20)), "too_large"),
     ],
 )
+
+
+@NO_ANSWER
 def test_what_is_no_answer(respond: Respond, code: str) -> None:
     with serving(respond) as ip:
         text = failure(ip)
     assert f"[{code}]" in text
     assert "secret" not in text
     assert "<html>" not in text
+
+
+@NO_ANSWER
+def test_what_is_no_answer_on_an_open_connection(
+    respond: Respond, code: str, site: FakeSite
+) -> None:
+    """And the connection is not used again: what is left of a reply is not the next one's."""
+    now = [answering(site)]
+    with serving(lambda handler, body: now[0](handler, body)) as ip:
+        assert total(ip) == 6
+        now[0] = respond
+        text = failure(ip)
+        now[0] = answering(site)
+        assert total(ip) == 6
+    assert f"[{code}]" in text
+    assert "secret" not in text
+
+
+@pytest.mark.parametrize("token", ["a b", "100%s", "%d", "a@b", "ü"])
+def test_tokens_are_any_text_on_every_connection(token: str, site: FakeSite) -> None:
+    heard: list[str | None] = []
+
+    def listening(handler: BaseHTTPRequestHandler, body: bytes) -> tuple[int, str, bytes]:
+        heard.append(handler.headers["authorization"])
+        return 200, OCTETS, site.answer(body)
+
+    with serving(listening) as ip:
+        assert total(ip, token=token) + total(ip, token=token) == 12
+    assert heard == 2 * [f"Bearer {token}"]
+
+
+@pytest.mark.parametrize("token", ["a\r\nx-evil: 1", "a\nb", "𝄞"])
+def test_a_token_that_no_header_holds_is_an_error(token: str, site: FakeSite) -> None:
+    with serving(answering(site)) as ip:
+        assert total(ip) == 6
+        assert "server_failed" in failure(ip, token=token)
 
 
 def test_tokens(site: FakeSite, monkeypatch: pytest.MonkeyPatch) -> None:
