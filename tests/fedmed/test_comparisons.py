@@ -21,9 +21,9 @@ def columns() -> dict[str, list[int]]:
     draw = np.random.default_rng(5)
     near = [0, -3, 49, 50, 51, 127, -128]
     return {
-        "few bits": near + draw.integers(-128, 128, 50).tolist(),
+        "few bits": [*near, *draw.integers(-128, 128, 50).tolist()],
         "one more bit": [*near, 200],
-        "sixteen": [*near, 300, -129] + draw.integers(-(2**15), 2**15, 50).tolist(),
+        "sixteen": [*near, 300, -129, *draw.integers(-(2**15), 2**15, 50).tolist()],
         "more": [*near, 2**31, 2**53, 2**53 + 1, -(2**62)],
     }
 
