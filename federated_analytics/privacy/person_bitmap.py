@@ -65,6 +65,17 @@ class PersonBitmap:
         return cls(bitmap.serialize(), len(unsigned), _hashed(unsigned))
 
     @classmethod
+    def from_range(cls, first: int, last: int) -> Self:
+        """The set of all ids from the first to the last; int64 each."""
+        from pyroaring import BitMap64
+
+        bitmap = BitMap64()
+        bitmap.add_range(first + _SIGN, last + _SIGN)
+        bitmap.add(last + _SIGN)  # a range may not end behind the last number of all
+        bitmap.run_optimize()
+        return cls(bitmap.serialize(), last - first + 1)
+
+    @classmethod
     def from_flags(cls, flags: NDArray[np.bool_]) -> Self:
         """The set of the places from 0 on, below 2^32, at which a flag is true."""
         import struct

@@ -21,6 +21,7 @@ from federated_analytics.fedmed.over_flower import load_fragments
 from federated_analytics.fedmed.sql.rows import LARGEST, SMALLEST
 from federated_analytics.fedmed.sql.table import Snapshot
 from federated_analytics.omop.database import database_url
+from federated_analytics.privacy.person_bitmap import PersonBitmap
 from tests.fedmed.servers import EXACT, served
 
 ROWS = 400
@@ -165,6 +166,22 @@ def test_no_row_is_fetched(
         told(ASKED[name], table)
     assert fetched
     assert max(fetched) <= 8  # groups, bins, or the k - 1 largest deviations of the guard
+
+
+@pytest.mark.parametrize("gone", [(), (1,), (ROWS,), (17, 18)])
+def test_everybody_of_a_table_is_everybody_with_and_without_gaps(
+    engine: sa.Engine, gone: tuple[int, ...]
+) -> None:
+    with engine.begin() as connection:
+        connection.execute(sa.text("DROP TABLE IF EXISTS with_gaps"))
+        connection.execute(sa.text("CREATE TABLE with_gaps (id int PRIMARY KEY, x int)"))
+        ids = [i - 200 for i in range(1, ROWS + 1) if i not in gone]
+        connection.execute(
+            sa.text("INSERT INTO with_gaps VALUES (:id, 1)"), [{"id": one} for one in ids]
+        )
+    table = fm.SQLTable(engine, "with_gaps").open(keyed=True)
+    with table.snapshot() as snapshot:
+        assert table.everybody(snapshot) == PersonBitmap.from_ids(ids)
 
 
 HARD = [0.0, -0.0, 1.0, -1.0, 0.5, -2.0, 3.0, 1e-320, 1e-308, 1e-150, 1e150, 1e300, -1e308]

@@ -127,7 +127,10 @@ class TableFragment:
             held = self._everybody
         if held is None or held[0] != snapshot.version:
             relation = snapshot.relation()
-            held = snapshot.version, snapshot.persons(sa.select(sa.column("person")), relation)
+            found = snapshot.range(relation) if self.is_unique else None
+            if found is None:
+                found = snapshot.persons(sa.select(sa.column("person")), relation)
+            held = snapshot.version, found
             with self._lock:
                 self._everybody = held
         return held[1]
@@ -164,6 +167,16 @@ class Snapshot:
     def fetched(self, query: sa.Select[Any]) -> Sequence[sa.Row[Any]]:
         """The rows of a query of aggregates."""
         return self.connection.execute(query).all()
+
+    def range(self, relation: Relation) -> PersonBitmap | None:
+        """Everyone, where each row is another one's and their keys follow on each other."""
+        person: Sql = sa.column("person")
+        ends: list[Sql] = [sa.func.min(person), sa.func.max(person), sa.func.count(person)]
+        query = sa.select(*ends).select_from(relation.rows())
+        low, high, persons = list[Any](self.fetched(query)[0])
+        if not persons or high - low + 1 != persons:
+            return None
+        return PersonBitmap.from_range(low, high)
 
     def persons(self, query: sa.Select[Any], relation: Relation) -> PersonBitmap:
         """The persons that a query of one column, a bigint, gives; 8 bytes each on the way."""
