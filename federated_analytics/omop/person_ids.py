@@ -12,9 +12,8 @@ if TYPE_CHECKING:
 
     from federated_analytics.omop.frame import Frame
 
-_HEADER = 19
-"""Bytes before the rows in PostgreSQL's binary COPY: signature, flags, length of an extension."""
-_END = 2
+_TOGETHER = 8_192
+"""Numbers in a row: 64 KiB."""
 
 
 def person_ids(connection: sa.Connection, frame: Frame) -> NDArray[np.int64] | None:
@@ -22,24 +21,35 @@ def person_ids(connection: sa.Connection, frame: Frame) -> NDArray[np.int64] | N
     if "person_id" not in frame.relation.c:
         return None
     person = sa.cast(frame.person_id, sa.BigInteger)
-    return copied_numbers(connection, sa.select(person).where(frame.person_id.is_not(None)))
+    return numbers(connection, sa.select(person).where(frame.person_id.is_not(None)))
 
 
-def copied_numbers(connection: sa.Connection, query: sa.Select[Any]) -> NDArray[np.int64]:
-    """What a query of one bigint column gives, by COPY. DatabaseError where it gives none.
+def numbers(connection: sa.Connection, query: sa.Select[Any]) -> NDArray[np.int64]:
+    """What a query of one bigint column gives, in any order. DatabaseError where it gives none.
 
-    References: PostgreSQL 18 documentation, COPY, Binary Format
+    Thousands come in one row: a row each costs more to read than to find.
     """
+    given = query.subquery("given")
+    number = given.c[0].label("number")
+    # The place among all rows: groups of few are spilled to disk beyond PostgreSQL's work_mem.
+    place: sa.ColumnElement[int] = sa.func.row_number().over()
+    piece = place.op("/")(sa.literal_column(str(_TOGETHER)))  # of whole numbers, without the rest
+    placed = sa.select(number, piece.label("piece"))
+    pieces = placed.subquery("pieces")
+    query = sa.select(together(pieces.c.number)).group_by(pieces.c.piece)
+    return apart(b"".join(map(bytes, connection.execute(query).scalars())))
+
+
+def together(number: sa.ColumnElement[int]) -> sa.ColumnElement[bytes]:
+    """An aggregate: bigints as one value, 8 bytes each, in any order."""
+    packed: sa.ColumnElement[bytes] = sa.func.string_agg(
+        sa.func.int8send(number), sa.literal_column("''::bytea"), type_=sa.LargeBinary()
+    )
+    return packed
+
+
+def apart(packed: bytes) -> NDArray[np.int64]:
+    """The numbers that `together` made one value of."""
     import numpy as np
 
-    compiled = query.compile(
-        dialect=connection.dialect, compile_kwargs={"render_postcompile": True}
-    )
-    copying = f"COPY ({compiled}) TO STDOUT (FORMAT BINARY)"
-    driver = connection.connection.driver_connection
-    assert driver is not None
-    with driver.cursor().copy(copying, compiled.params) as copy:
-        body = b"".join(bytes(part) for part in copy)
-    row = np.dtype([("fields", ">i2"), ("length", ">i4"), ("person", ">i8")])
-    rows = np.frombuffer(body[_HEADER:-_END], dtype=row)
-    return rows["person"].astype(np.int64)
+    return np.frombuffer(packed, dtype=">i8").astype(np.int64)

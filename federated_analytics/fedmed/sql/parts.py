@@ -14,6 +14,7 @@ from federated_analytics.fedmed.guards import LEVEL_BINS, MOST_LEVELS, level_run
 from federated_analytics.fedmed.reduce import text_of
 from federated_analytics.fedmed.sql.rows import Relation, Sql, SqlRows, ordered
 from federated_analytics.fedmed.sql.table import Snapshot
+from federated_analytics.omop.person_ids import apart, together
 from federated_analytics.privacy.person_bitmap import PersonBitmap
 
 _WHOLE: postgresql.ARRAY[int] = postgresql.ARRAY(sa.BigInteger())
@@ -48,12 +49,12 @@ class TableParts:
 
     def strata(self, by: tuple[SqlRows, ...]) -> Mapping[tuple[str, ...], PersonBitmap]:
         keys = [rows.value for rows in by]
-        person: Sql = sa.func.array_agg(sa.column("person"), type_=_WHOLE)
-        query = self._over(sa.select(*keys, person), by[0])
+        person: sa.ColumnElement[int] = sa.column("person", sa.BigInteger())
+        query = self._over(sa.select(*keys, together(person)), by[0])
         query = query.where(*(key.is_not(None) for key in keys)).group_by(*keys)
         return {
             tuple(text_of(v, one.kind) for v, one in zip(row, by, strict=False)): (
-                PersonBitmap.from_ids(row[-1])
+                PersonBitmap.from_ids(apart(bytes(row[-1])))
             )
             for row in self.snapshot.fetched(query)
         }

@@ -180,11 +180,9 @@ class Snapshot:
 
     def persons(self, query: sa.Select[Any], relation: Relation) -> PersonBitmap:
         """The persons that a query of one column, a bigint, gives; 8 bytes each on the way."""
-        from federated_analytics.omop.person_ids import copied_numbers
+        from federated_analytics.omop.person_ids import numbers
 
-        return PersonBitmap.from_ids(
-            copied_numbers(self.connection, query.select_from(relation.rows()))
-        )
+        return PersonBitmap.from_ids(numbers(self.connection, query.select_from(relation.rows())))
 
 
 def _version(connection: sa.Connection, table: TableFragment) -> str:
