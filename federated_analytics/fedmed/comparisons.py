@@ -64,9 +64,7 @@ def _comparable(apply: Apply, left: Rows, right: Rows) -> tuple[Array, Array]:
     kinds = {left.kind, right.kind}
     if kinds <= set(NUMERIC):
         return _beside(left, right), _beside(right, left)
-    if kinds == {TEXT}:
-        return left.values, right.values
-    if kinds == {DATE}:
+    if kinds in ({TEXT}, {DATE}):
         return left.values, right.values
     if kinds == {DATE, TEXT}:
         return _moments_of(left, apply), _moments_of(right, apply)

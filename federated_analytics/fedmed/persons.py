@@ -43,10 +43,14 @@ class Persons:
             flags: one a row.
         """
 
+        import numpy as np
+
         if self._ids is None and positions is None and len(flags) == self.fragment.rows:
             there = PersonBitmap.from_flags(flags)
             return there, self.everybody.without(there)
-        return self._at(positions, flags), self._at(positions, ~flags)
+        # Places, not flags: a column may be shorter than the fragment's longest.
+        sides = np.flatnonzero(flags), np.flatnonzero(~flags)
+        return self._at(positions, sides[0]), self._at(positions, sides[1])
 
     def lacks_values(self, *operands: Rows) -> bool:
         return not all(rows.is_complete for rows in operands)
